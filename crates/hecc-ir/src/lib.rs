@@ -1,0 +1,1 @@
+//! The circuit graph: dialects, verifier, text form, interpreter and measures

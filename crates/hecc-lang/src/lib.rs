@@ -1,0 +1,1 @@
+//! The .hec language: parser, checker, compile-time evaluation, formatter

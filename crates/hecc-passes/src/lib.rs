@@ -1,0 +1,1 @@
+//! Passes over circuit graphs: optimisation, layout, scale and level management

@@ -1,0 +1,1 @@
+//! Executes compiled circuits: clear, encrypted, or both in lockstep

@@ -1,0 +1,2 @@
+//! The hecc command line.
+fn main() {}
