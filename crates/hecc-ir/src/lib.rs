@@ -1,1 +1,4 @@
-//! The circuit graph: dialects, verifier, text form, interpreter and measures
+//! The circuit graph: dialects, verifier, text form, interpreter and measures.
+
+pub mod diag;
+pub mod span;
