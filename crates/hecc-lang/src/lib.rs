@@ -1,1 +1,3 @@
 //! The .hec language: parser, checker, compile-time evaluation, formatter
+
+pub mod ast;
