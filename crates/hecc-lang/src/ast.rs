@@ -9,7 +9,7 @@
 //!   `else if` ladders ([`If::branches`]);
 //! - [`ExprKind::Error`] occurs only beside at least one error diagnostic.
 
-use hecc_ir::Span;
+use hecc_ir::span::Span;
 
 /// How deep expressions, and separately blocks, may nest. One more is an error, never a stack overflow.
 pub const MAX_DEPTH: usize = 256;
