@@ -1,4 +1,12 @@
 //! The circuit graph: dialects, verifier, text form, interpreter and measures.
+//!
+//! Three dialects share one graph: [`tensor::Tensor`] (what a program says), [`slots::Slots`]
+//! (layout chosen) and [`ckks::Ckks`] (levels, scales and degrees chosen).
 
+pub mod ckks;
 pub mod diag;
+pub mod graph;
+pub mod program;
+pub mod slots;
 pub mod span;
+pub mod tensor;
