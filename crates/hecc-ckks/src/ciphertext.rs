@@ -1,0 +1,129 @@
+//! Plaintexts and ciphertexts: polynomials with level, scale and slots.
+
+use hecc_params::{Level, Scale};
+
+use crate::ring::{Eval, Poly};
+
+/// An encoded vector of slots.
+#[derive(Clone, Debug)]
+pub struct Plaintext {
+    pub(crate) poly: Poly<Eval>,
+    pub(crate) level: Level,
+    pub(crate) scale: Scale,
+    pub(crate) slots: usize,
+    pub(crate) tag: u64,
+}
+
+impl Plaintext {
+    /// Its level.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+    /// Its scale.
+    pub fn scale(&self) -> Scale {
+        self.scale
+    }
+    /// How many slots the encoded vector has; the ring repeats it cyclically.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+}
+
+/// A plaintext with residues modulo the special primes too, for
+/// [`Context::rotate_sum`](crate::Context::rotate_sum).
+#[derive(Clone, Debug)]
+pub struct ExtendedPlaintext {
+    /// Limbs q_0 … q_level, p_0 ….
+    pub(crate) poly: Poly<Eval>,
+    pub(crate) level: Level,
+    pub(crate) scale: Scale,
+    pub(crate) slots: usize,
+    pub(crate) tag: u64,
+}
+
+impl ExtendedPlaintext {
+    /// Its level.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+    /// Its scale.
+    pub fn scale(&self) -> Scale {
+        self.scale
+    }
+    /// How many slots the encoded vector has.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+}
+
+/// An encrypted vector of slots: two polynomials, or three after a multiplication without
+/// relinearization.
+#[derive(Clone, Debug)]
+pub struct Ciphertext {
+    /// c_0 + c_1·s (+ c_2·s²) ≈ scale · message.
+    pub(crate) polys: Vec<Poly<Eval>>,
+    pub(crate) level: Level,
+    pub(crate) scale: Scale,
+    pub(crate) slots: usize,
+    pub(crate) tag: u64,
+}
+
+impl Ciphertext {
+    /// Its level.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+    /// Its scale.
+    pub fn scale(&self) -> Scale {
+        self.scale
+    }
+    /// How many slots the encrypted vector has; the ring repeats it cyclically.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+    /// 1, or 2 after a multiplication without relinearization.
+    pub fn degree(&self) -> usize {
+        self.polys.len() - 1
+    }
+    /// The same ciphertext read at another scale: the message is multiplied by old/new, for free.
+    /// This is how a rational constant is absorbed. Anything but a finite positive scale is ignored
+    /// by no one: the next operation refuses it.
+    pub fn set_scale(&mut self, scale: Scale) {
+        self.scale = scale;
+    }
+    /// The same ciphertext read as another number of slots: fewer only when the message is known to
+    /// repeat, more always.
+    pub fn set_slots(&mut self, slots: usize) {
+        self.slots = slots;
+    }
+    /// Bytes of the residues in memory.
+    pub fn memory(&self) -> usize {
+        self.polys.iter().map(|p| p.words().len() * 8).sum()
+    }
+}
+
+/// A fresh symmetric encryption whose second half is a seed: half the size of a [`Ciphertext`].
+#[derive(Clone, Debug)]
+pub struct SeededCiphertext {
+    pub(crate) c0: Poly<Eval>,
+    pub(crate) seed: [u8; 32],
+    pub(crate) level: Level,
+    pub(crate) scale: Scale,
+    pub(crate) slots: usize,
+    pub(crate) tag: u64,
+}
+
+impl SeededCiphertext {
+    /// Its level.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+    /// Its scale.
+    pub fn scale(&self) -> Scale {
+        self.scale
+    }
+    /// How many slots the encrypted vector has.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+}

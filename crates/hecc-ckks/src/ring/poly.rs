@@ -1,0 +1,133 @@
+//! Polynomials in RNS form, with the domain in the type.
+
+use std::marker::PhantomData;
+
+use zeroize::Zeroize;
+
+use super::pool::{Pool, Words};
+
+/// Coefficients, in rising order.
+#[derive(Clone, Copy, Debug)]
+pub enum Coeff {}
+
+/// Values at the odd powers of a 2N-th root of unity, in bit-reversed order: the NTT form.
+#[derive(Clone, Copy, Debug)]
+pub enum Eval {}
+
+/// The two forms of a polynomial. Sealed.
+pub trait Domain: private::Sealed + Send + Sync + 'static {
+    /// Its name, for `Debug`.
+    const NAME: &'static str;
+}
+
+impl Domain for Coeff {
+    const NAME: &'static str = "Coeff";
+}
+impl Domain for Eval {
+    const NAME: &'static str = "Eval";
+}
+
+mod private {
+    pub trait Sealed {}
+    impl Sealed for super::Coeff {}
+    impl Sealed for super::Eval {}
+}
+
+/// A polynomial of Z\[X\]/(X^N + 1) modulo a product of primes: `values[limb][coefficient]` in one
+/// buffer aligned to a cache line.
+///
+/// Every residue is below its prime and in Montgomery form (x·R mod q, R = 2^52 for primes below
+/// 2^50 and 2^64 for others), which the NTT and all sums leave alone. Buffers come from a pool of
+/// their [`Context`](crate::Context) and go back to it.
+pub struct Poly<D: Domain> {
+    words: Words,
+    n: usize,
+    limbs: usize,
+    pool: Pool,
+    domain: PhantomData<D>,
+}
+
+impl<D: Domain> Poly<D> {
+    /// A polynomial with anything in it.
+    pub(crate) fn uninit(pool: &Pool, n: usize, limbs: usize) -> Poly<D> {
+        Poly {
+            words: pool.take(limbs),
+            n,
+            limbs,
+            pool: pool.clone(),
+            domain: PhantomData,
+        }
+    }
+
+    /// How many limbs.
+    pub fn limbs(&self) -> usize {
+        self.limbs
+    }
+
+    /// The ring degree N.
+    pub fn degree(&self) -> usize {
+        self.n
+    }
+
+    /// The residues of one limb, in Montgomery form.
+    pub(crate) fn limb(&self, i: usize) -> &[u64] {
+        &self.words[i * self.n..(i + 1) * self.n]
+    }
+
+    pub(crate) fn limb_mut(&mut self, i: usize) -> &mut [u64] {
+        &mut self.words[i * self.n..(i + 1) * self.n]
+    }
+
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words[..self.limbs * self.n]
+    }
+
+    pub(crate) fn words_mut(&mut self) -> &mut [u64] {
+        let len = self.limbs * self.n;
+        &mut self.words[..len]
+    }
+
+    /// Forgets the limbs from `limbs` on. The buffer keeps its size until it is dropped.
+    pub(crate) fn truncate(&mut self, limbs: usize) {
+        self.limbs = self.limbs.min(limbs);
+    }
+
+    /// Overwrites everything with zeros in a way that is not optimised away.
+    pub(crate) fn wipe(&mut self) {
+        self.words.as_mut_slice().zeroize();
+    }
+
+    /// The same residues under the name of another domain; for transforms only.
+    pub(crate) fn retag<E: Domain>(mut self) -> Poly<E> {
+        let words = std::mem::replace(&mut self.words, Words::new(super::pool::ALIGN));
+        Poly {
+            words,
+            n: self.n,
+            limbs: self.limbs,
+            pool: self.pool.clone(),
+            domain: PhantomData,
+        }
+    }
+}
+
+impl<D: Domain> Drop for Poly<D> {
+    fn drop(&mut self) {
+        let words = std::mem::replace(&mut self.words, Words::new(super::pool::ALIGN));
+        self.pool.give(words);
+    }
+}
+
+impl<D: Domain> Clone for Poly<D> {
+    fn clone(&self) -> Self {
+        let mut copy = Poly::uninit(&self.pool, self.n, self.limbs);
+        copy.words_mut().copy_from_slice(self.words());
+        copy
+    }
+}
+
+/// Shape only: the residues may be secret.
+impl<D: Domain> std::fmt::Debug for Poly<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Poly<{}>({} limbs of {})", D::NAME, self.limbs, self.n)
+    }
+}

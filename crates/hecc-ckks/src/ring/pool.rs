@@ -1,0 +1,82 @@
+//! Buffers that are used again, so that a steady state allocates nothing.
+
+use std::sync::{Arc, Mutex};
+
+use aligned_vec::{AVec, ConstAlign};
+
+/// Alignment of every polynomial: a cache line, which is also an AVX-512 register.
+pub(crate) const ALIGN: usize = 64;
+
+pub(crate) type Words = AVec<u64, ConstAlign<ALIGN>>;
+
+/// Buffers given back, by their number of limbs. Clones share the buffers.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    n: usize,
+    /// Most limbs kept in all; more than that is given back to the allocator.
+    most: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    kept: usize,
+    free: Vec<Vec<Words>>,
+}
+
+impl Pool {
+    pub(crate) fn new(n: usize, most_limbs: usize) -> Pool {
+        Pool {
+            shared: Arc::new(Shared {
+                n,
+                most: most_limbs,
+                state: Mutex::new(State {
+                    kept: 0,
+                    free: Vec::new(),
+                }),
+            }),
+        }
+    }
+
+    /// A buffer of `limbs`·N words with anything in it.
+    pub(crate) fn take(&self, limbs: usize) -> Words {
+        let found = {
+            let mut state = lock(&self.shared.state);
+            let found = state.free.get_mut(limbs).and_then(Vec::pop);
+            if found.is_some() {
+                state.kept -= limbs;
+            }
+            found
+        };
+        found.unwrap_or_else(|| {
+            let mut words = Words::with_capacity(ALIGN, limbs * self.shared.n);
+            words.resize(limbs * self.shared.n, 0);
+            words
+        })
+    }
+
+    pub(crate) fn give(&self, words: Words) {
+        let limbs = words.len() / self.shared.n;
+        if limbs == 0 {
+            return;
+        }
+        let mut state = lock(&self.shared.state);
+        if state.kept + limbs <= self.shared.most {
+            if state.free.len() <= limbs {
+                state.free.resize_with(limbs + 1, Vec::new);
+            }
+            state.kept += limbs;
+            state.free[limbs].push(words);
+        }
+    }
+}
+
+/// A poisoned lock only says that another thread panicked between two consistent states.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
