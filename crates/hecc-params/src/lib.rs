@@ -4,6 +4,7 @@
 //! is what a person or a pass writes down; [`Parameters`] is the same after every check, immutable,
 //! and the only form the engine accepts.
 
+pub mod noise;
 mod parameters;
 mod primes;
 mod security;
