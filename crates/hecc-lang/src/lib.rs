@@ -1,3 +1,9 @@
 //! The .hec language: parser, checker, compile-time evaluation, formatter
 
 pub mod ast;
+mod lexer;
+mod parser;
+mod suggest;
+
+pub use lexer::MAX_SOURCE_BYTES;
+pub use parser::{MAX_ERRORS, decode, parse};
