@@ -1,0 +1,301 @@
+//! The order of the passes on tensor programs, and what each of them is held to.
+//!
+//! After every pass, when it is asked for, the circuit is verified and compared with the one before
+//! at random points modulo a prime; a pass that would make the objective worse is not taken.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use hecc_ir::diag::Diagnostic;
+use hecc_ir::graph::{Circuit, Module};
+use hecc_ir::tensor::Tensor;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::tensor::build::Simplify;
+use crate::tensor::cost::{self, Cost};
+use crate::tensor::{expand, simplify, unroll};
+
+/// What the optimizer minimises first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Objective {
+    /// Products of two secrets on a path.
+    Depth,
+    /// Levels on a path, then depth.
+    #[default]
+    Levels,
+    /// Predicted work.
+    Work,
+    /// Predicted time; on this dialect the same as work.
+    Time,
+    /// Bytes of encrypted inputs, which fall with the levels.
+    Bandwidth,
+}
+
+/// What the caller wants of the tensor passes.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// 0 as written, 1 without growth, 2 least levels with at most twice the work of 1, 3 with at most eight times.
+    pub opt_level: u8,
+    /// Whether every pass is checked (`--verify-passes`).
+    pub verify: bool,
+    /// What is minimised.
+    pub objective: Objective,
+    /// Most nodes of the unrolled program.
+    pub node_limit: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            opt_level: 2,
+            verify: false,
+            objective: Objective::Levels,
+            node_limit: 8_000_000,
+        }
+    }
+}
+
+impl Options {
+    /// How much the work may grow over that of `-O 1`.
+    pub fn growth(&self) -> f64 {
+        match self.opt_level {
+            0 | 1 => 1.0,
+            2 => 2.0,
+            _ => 8.0,
+        }
+    }
+}
+
+/// What one pass did.
+#[derive(Clone, Debug, Serialize)]
+pub struct PassReport {
+    /// Its name.
+    pub name: &'static str,
+    /// How long it took.
+    pub time: Duration,
+    /// Live nodes on secrets before and after.
+    pub nodes: (usize, usize),
+    /// Estimated depth before and after.
+    pub depth: (u32, u32),
+    /// Estimated levels before and after.
+    pub levels: (u32, u32),
+    /// Estimated work before and after.
+    pub work: (f64, f64),
+    /// False when its result was not taken, because the objective would be worse.
+    pub kept: bool,
+}
+
+/// A program that cannot be compiled, or a pass that broke one.
+#[derive(Debug, Error)]
+pub enum CompileError {
+    /// The program is at fault.
+    #[error("{}", .0.message)]
+    Program(Box<Diagnostic>),
+    /// A pass is at fault: an error in hecc itself.
+    #[error("pass {pass} broke the program: {why}")]
+    Pass {
+        /// The guilty pass.
+        pass: &'static str,
+        /// How.
+        why: String,
+    },
+}
+
+impl From<Box<Diagnostic>> for CompileError {
+    fn from(d: Box<Diagnostic>) -> Self {
+        CompileError::Program(d)
+    }
+}
+
+/// What a pass may know of the run that it is part of.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// What the caller wants.
+    pub options: Options,
+    /// Most work that the result may need.
+    pub work_limit: f64,
+}
+
+/// A rewrite of a flat tensor circuit that keeps its meaning exactly.
+pub trait Pass {
+    /// A short name, as `--print-after` and the report show it.
+    fn name(&self) -> &'static str;
+
+    /// The circuit rewritten.
+    fn run(&self, circuit: &Circuit<Tensor>, context: &Context) -> Circuit<Tensor>;
+
+    /// Whether the result is taken even when the estimate does not improve: normal forms that later
+    /// passes need.
+    fn normalizes(&self) -> bool {
+        false
+    }
+}
+
+macro_rules! pass {
+    ($(#[$doc:meta])* $type:ident, $name:literal, $normalizes:literal, $run:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $type;
+
+        impl Pass for $type {
+            fn name(&self) -> &'static str {
+                $name
+            }
+
+            fn run(&self, circuit: &Circuit<Tensor>, context: &Context) -> Circuit<Tensor> {
+                let run: fn(&Circuit<Tensor>, &Context) -> Circuit<Tensor> = $run;
+                run(circuit, context)
+            }
+
+            fn normalizes(&self) -> bool {
+                $normalizes
+            }
+        }
+    };
+}
+
+pass!(
+    /// [`simplify::simplify`] of data movement alone.
+    Forward, "forward", true, |c, _| simplify::simplify(c, Simplify::Structure)
+);
+pass!(
+    /// [`simplify::simplify`].
+    SimplifyAll, "simplify", true, |c, _| simplify::simplify(c, Simplify::All)
+);
+pass!(
+    /// [`expand::expand_as_written`].
+    AsWritten, "expand", true, |c, _| expand::expand_as_written(c)
+);
+pass!(
+    /// [`simplify::dead_code`].
+    DeadCode, "dead-code", true, |c, _| simplify::dead_code(c)
+);
+
+/// The passes of an optimization level, in order; unrolling comes before them.
+pub fn passes(opt_level: u8) -> Vec<Box<dyn Pass>> {
+    match opt_level {
+        0 => vec![Box::new(Forward), Box::new(AsWritten), Box::new(DeadCode)],
+        _ => vec![
+            Box::new(SimplifyAll),
+            Box::new(AsWritten),
+            Box::new(SimplifyAll),
+        ],
+    }
+}
+
+/// What looks at the program after every pass.
+pub type Observer<'a> = &'a mut dyn FnMut(&str, &Module<Tensor>);
+
+/// Runs the passes of `options.opt_level`. The result has no loops and no powers or polynomials left.
+///
+/// # Errors
+/// [`CompileError::Program`] when the unrolled program is too large or an index leaves its tensor;
+/// [`CompileError::Pass`] when a check finds that a pass is wrong.
+pub fn optimize(
+    module: &Module<Tensor>,
+    options: &Options,
+    observer: Option<Observer<'_>>,
+) -> Result<(Circuit<Tensor>, Vec<PassReport>), CompileError> {
+    let mut run = Run {
+        options: *options,
+        observer,
+        reports: Vec::new(),
+    };
+    let start = Instant::now();
+    let how = match options.opt_level {
+        0 => Simplify::Structure,
+        _ => Simplify::All,
+    };
+    let mut circuit = unroll::unroll(module, how, options.node_limit)?;
+    let mut cost = cost::cost(&circuit);
+    run.note("unroll", start, cost, cost, true, &circuit);
+    let mut context = Context {
+        options: *options,
+        work_limit: f64::INFINITY,
+    };
+    for pass in passes(options.opt_level) {
+        (circuit, cost) = run.step(&*pass, circuit, cost, &context)?;
+        context.work_limit = context.work_limit.min(f64::INFINITY);
+    }
+    Ok((circuit, run.reports))
+}
+
+struct Run<'a> {
+    options: Options,
+    observer: Option<Observer<'a>>,
+    reports: Vec<PassReport>,
+}
+
+impl Run<'_> {
+    fn step(
+        &mut self,
+        pass: &dyn Pass,
+        before: Circuit<Tensor>,
+        cost: Cost,
+        context: &Context,
+    ) -> Result<(Circuit<Tensor>, Cost), CompileError> {
+        let start = Instant::now();
+        let after = pass.run(&before, context);
+        let new = cost::cost(&after);
+        let kept = pass.normalizes() || better(&self.options, context, new, cost);
+        let (after, new_cost) = if kept { (after, new) } else { (before, cost) };
+        self.note(pass.name(), start, cost, new_cost, kept, &after);
+        Ok((after, new_cost))
+    }
+
+    fn note(
+        &mut self,
+        name: &'static str,
+        start: Instant,
+        before: Cost,
+        after: Cost,
+        kept: bool,
+        circuit: &Circuit<Tensor>,
+    ) {
+        self.reports.push(PassReport {
+            name,
+            time: start.elapsed(),
+            nodes: (before.nodes, after.nodes),
+            depth: (before.depth, after.depth),
+            levels: (before.levels, after.levels),
+            work: (before.work, after.work),
+            kept,
+        });
+        if let Some(observer) = &mut self.observer {
+            observer(name, &Module::single(circuit.clone()));
+        }
+    }
+}
+
+/// Whether `new` is no worse than `old` by the objective, and within the limit of work.
+fn better(options: &Options, context: &Context, new: Cost, old: Cost) -> bool {
+    let key = |c: Cost| {
+        let (d, l) = (f64::from(c.depth), f64::from(c.levels));
+        match options.objective {
+            Objective::Depth => [d, l, c.work],
+            Objective::Levels | Objective::Bandwidth => [l, d, c.work],
+            Objective::Work | Objective::Time => [c.work, l, d],
+        }
+    };
+    let (a, b) = (key(new), key(old));
+    a <= b && (new.work <= context.work_limit || new.work <= old.work)
+}
+
+impl fmt::Display for PassReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {:.1} ms, nodes {} → {}, depth {} → {}, levels {} → {}",
+            self.name,
+            self.time.as_secs_f64() * 1e3,
+            self.nodes.0,
+            self.nodes.1,
+            self.depth.0,
+            self.depth.1,
+            self.levels.0,
+            self.levels.1
+        )
+    }
+}

@@ -1,0 +1,316 @@
+//! Depth, levels and work of tensor programs, estimated before any layout is known.
+//!
+//! * **Depth** counts products of two secrets, as the language defines it.
+//! * **Levels** adds products with public values: a uniform constant that is no integer is carried
+//!   as a pending factor of the scale and costs a level only where it meets a sum; a public vector
+//!   or a value known at run time costs a level at once; an integer costs none.
+//! * **Work** is in units of one addition of two ciphertexts, with weights in the proportion of a
+//!   hybrid key switch to an addition; a tensor counts as one ciphertext per [`SLOTS`] elements.
+
+use hecc_ir::graph::{Circuit, Graph, NodeId};
+use hecc_ir::tensor::{Secrecy, Tensor, TensorOp, TensorType, elements};
+
+/// Elements that are taken to share a ciphertext.
+const SLOTS: usize = 4096;
+/// Weight of a product of two ciphertexts, relinearization and rescaling included.
+const MUL: f64 = 24.0;
+/// Weight of a product with a public value, rescaling included.
+const MUL_PUBLIC: f64 = 4.0;
+/// Weight of a rotation.
+const ROTATE: f64 = 20.0;
+
+/// What is known of one value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fact {
+    /// Whether it is encrypted.
+    pub secret: bool,
+    /// Most products of two secrets on a path to it.
+    pub depth: u32,
+    /// Most levels on a path to it.
+    pub level: u32,
+    /// Whether it carries a factor that is not yet multiplied in.
+    pub pending: bool,
+}
+
+impl Fact {
+    /// The level once a pending factor is multiplied in.
+    pub fn settled(self) -> u32 {
+        self.level + u32::from(self.pending)
+    }
+}
+
+/// How a public factor affects levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Factor {
+    Integer,
+    Uniform,
+    Other,
+}
+
+fn factor(graph: &Graph<Tensor>, id: NodeId) -> Factor {
+    let mut at = id;
+    loop {
+        match graph.op(at) {
+            TensorOp::Const(c) => {
+                return match c.uniform() {
+                    Some(v) if v.fract() == 0.0 && v.abs() < 1048576.0 => Factor::Integer,
+                    Some(_) => Factor::Uniform,
+                    None => Factor::Other,
+                };
+            }
+            TensorOp::Broadcast(_) | TensorOp::Reshape(_) => at = graph.operands(at)[0],
+            _ if uniform_constant(graph, at) => return Factor::Uniform,
+            _ => return Factor::Other,
+        }
+    }
+}
+
+/// Whether a value is known at compile time and the same everywhere, although it is not folded.
+fn uniform_constant(graph: &Graph<Tensor>, id: NodeId) -> bool {
+    let mut budget = 32;
+    let mut stack = vec![id];
+    while let Some(at) = stack.pop() {
+        budget -= 1;
+        if budget == 0 {
+            return false;
+        }
+        match graph.op(at) {
+            TensorOp::Const(c) => {
+                if c.uniform().is_none() {
+                    return false;
+                }
+            }
+            TensorOp::Add
+            | TensorOp::Sub
+            | TensorOp::Mul
+            | TensorOp::Div
+            | TensorOp::Neg
+            | TensorOp::Pow(_)
+            | TensorOp::Broadcast(_)
+            | TensorOp::Reshape(_) => stack.extend(graph.operands(at)),
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// The fact of a node whose operands' facts are known.
+pub fn fact(
+    graph: &Graph<Tensor>,
+    inputs: &[hecc_ir::tensor::Param],
+    facts: &[Fact],
+    id: NodeId,
+) -> Fact {
+    let op = graph.op(id);
+    if let TensorOp::Input(i) = op {
+        return Fact {
+            secret: inputs[*i as usize].secrecy == Secrecy::Secret,
+            ..Fact::default()
+        };
+    }
+    let operands = graph.operands(id);
+    let of = |i: usize| facts[operands[i].index()];
+    if !operands.iter().any(|o| facts[o.index()].secret) {
+        return Fact::default();
+    }
+    match op {
+        TensorOp::Input(_) | TensorOp::Const(_) | TensorOp::Index(_) => Fact::default(),
+        TensorOp::Add | TensorOp::Sub => sum_of(of(0), of(1)),
+        TensorOp::Update { .. } => sum_of(of(0), of(1)),
+        TensorOp::Concat(_) => operands
+            .iter()
+            .map(|o| facts[o.index()])
+            .reduce(sum_of)
+            .unwrap_or_default(),
+        TensorOp::Mul | TensorOp::MatMul | TensorOp::Conv2d { .. } => {
+            let (a, b) = (of(0), of(1));
+            if a.secret && b.secret {
+                return Fact {
+                    secret: true,
+                    depth: a.depth.max(b.depth) + 1,
+                    level: a.level.max(b.level) + 1,
+                    pending: a.pending || b.pending,
+                };
+            }
+            let (x, public) = if a.secret {
+                (a, operands[1])
+            } else {
+                (b, operands[0])
+            };
+            let kind = if matches!(op, TensorOp::Mul) {
+                factor(graph, public)
+            } else {
+                Factor::Other
+            };
+            by_public(x, kind)
+        }
+        TensorOp::Div => by_public(
+            of(0),
+            match factor(graph, operands[1]) {
+                Factor::Integer => Factor::Uniform,
+                other => other,
+            },
+        ),
+        TensorOp::Pow(n) => {
+            let a = of(0);
+            let up = 32 - n.saturating_sub(1).leading_zeros();
+            Fact {
+                depth: a.depth + up,
+                level: a.level + up,
+                ..a
+            }
+        }
+        TensorOp::Poly(p) => {
+            let a = of(0);
+            let d = p.coefficients.len() as u32 - 1;
+            let up = 32 - d.leading_zeros();
+            Fact {
+                secret: true,
+                depth: a.depth + up.min(d),
+                level: a.settled() + up + 1,
+                pending: false,
+            }
+        }
+        TensorOp::Neg
+        | TensorOp::Sum(_)
+        | TensorOp::Broadcast(_)
+        | TensorOp::Reshape(_)
+        | TensorOp::Transpose(_)
+        | TensorOp::Slice { .. }
+        | TensorOp::Pad { .. }
+        | TensorOp::Roll(_)
+        | TensorOp::Diag
+        | TensorOp::SumPool(_)
+        | TensorOp::Loop { .. }
+        | TensorOp::Proj(_) => of(0),
+    }
+}
+
+fn sum_of(a: Fact, b: Fact) -> Fact {
+    match (a.secret, b.secret) {
+        (true, true) => Fact {
+            secret: true,
+            depth: a.depth.max(b.depth),
+            level: a.settled().max(b.settled()),
+            pending: false,
+        },
+        (true, false) => a,
+        (false, _) => b,
+    }
+}
+
+fn by_public(x: Fact, kind: Factor) -> Fact {
+    match kind {
+        Factor::Integer => x,
+        Factor::Uniform => Fact { pending: true, ..x },
+        Factor::Other => Fact {
+            level: x.level + 1,
+            ..x
+        },
+    }
+}
+
+/// The facts of every node of a flat circuit.
+pub fn facts(circuit: &Circuit<Tensor>) -> Vec<Fact> {
+    let mut out = Vec::with_capacity(circuit.graph.len());
+    for id in circuit.graph.ids() {
+        let f = fact(&circuit.graph, &circuit.inputs, &out, id);
+        out.push(f);
+    }
+    out
+}
+
+/// The measures of a flat circuit that the optimizer minimises.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Most products of two secrets on a path.
+    pub depth: u32,
+    /// Most levels on a path.
+    pub levels: u32,
+    /// In additions of two ciphertexts.
+    pub work: f64,
+    /// Live nodes on secrets.
+    pub nodes: usize,
+}
+
+/// The measures of a flat circuit.
+pub fn cost(circuit: &Circuit<Tensor>) -> Cost {
+    let facts = facts(circuit);
+    let live = circuit.live();
+    let mut out = Cost::default();
+    for (id, _) in &circuit.outputs {
+        let f = facts[id.index()];
+        out.depth = out.depth.max(f.depth);
+        out.levels = out.levels.max(f.level);
+    }
+    for id in circuit.graph.ids() {
+        if live[id.index()] && facts[id.index()].secret {
+            out.nodes += 1;
+            out.work += work(&circuit.graph, &facts, id);
+        }
+    }
+    out
+}
+
+/// The work of one node on secrets.
+pub fn work(graph: &Graph<Tensor>, facts: &[Fact], id: NodeId) -> f64 {
+    let operands = graph.operands(id);
+    let secret = |i: usize| facts[operands[i].index()].secret;
+    let vectors = |shape: &[usize]| elements(shape).div_ceil(SLOTS).max(1) as f64;
+    let shape_of = |i: usize| graph.ty(operands[i]).shape();
+    let here = match graph.ty(id) {
+        TensorType::Tensor(s) => vectors(s),
+        TensorType::Tuple(_) => 1.0,
+    };
+    let log2 = |n: usize| f64::from(usize::BITS - n.saturating_sub(1).leading_zeros());
+    match graph.op(id) {
+        TensorOp::Input(_) | TensorOp::Const(_) | TensorOp::Index(_) | TensorOp::Proj(_) => 0.0,
+        TensorOp::Add | TensorOp::Sub => here,
+        TensorOp::Neg => 0.5 * here,
+        TensorOp::Mul => {
+            if secret(0) && secret(1) {
+                MUL * here
+            } else if matches!(
+                factor(graph, operands[usize::from(secret(0))]),
+                Factor::Integer
+            ) {
+                here
+            } else {
+                MUL_PUBLIC * here
+            }
+        }
+        TensorOp::Div => MUL_PUBLIC * here,
+        TensorOp::Pow(n) => MUL * here * f64::from(n.saturating_sub(1)),
+        TensorOp::Poly(p) => {
+            let n = (p.coefficients.len() - 1) as f64;
+            here * (MUL * (2.0 * n.sqrt()).min(n) + MUL_PUBLIC * n)
+        }
+        TensorOp::MatMul | TensorOp::Conv2d { .. } => {
+            let (a, b) = (shape_of(0), shape_of(1));
+            let inner = match graph.op(id) {
+                TensorOp::MatMul => a.last().copied().unwrap_or(1),
+                _ => b[1..].iter().product(),
+            };
+            let products = (elements(graph.ty(id).shape()) * inner).div_ceil(SLOTS) as f64;
+            let weight = if secret(0) && secret(1) {
+                MUL
+            } else {
+                MUL_PUBLIC
+            };
+            products * weight + here * log2(inner) * (ROTATE + 1.0)
+        }
+        TensorOp::Sum(_) => {
+            let n = elements(shape_of(0)) / elements(graph.ty(id).shape()).max(1);
+            vectors(shape_of(0)) + here * log2(n) * (ROTATE + 1.0)
+        }
+        TensorOp::SumPool(n) => here * log2(n * n) * (ROTATE + 1.0),
+        TensorOp::Broadcast(_)
+        | TensorOp::Reshape(_)
+        | TensorOp::Slice { .. }
+        | TensorOp::Concat(_)
+        | TensorOp::Update { .. }
+        | TensorOp::Pad { .. } => here,
+        TensorOp::Transpose(_) | TensorOp::Roll(_) | TensorOp::Diag => ROTATE * here,
+        TensorOp::Loop { .. } => 0.0,
+    }
+}

@@ -1,0 +1,107 @@
+//! Helpers of the tests of passes: small programs by hand, and their value modulo a prime.
+
+use hecc_ir::graph::{Circuit, Module, NodeId};
+use hecc_ir::span::Span;
+use hecc_ir::tensor::{ConstTensor, Param, ResultDecl, Secrecy, Shape, Tensor, TensorOp, elements};
+
+use crate::pipeline::{Options, PassReport, optimize};
+
+/// A program under construction.
+pub struct Program {
+    pub circuit: Circuit<Tensor>,
+}
+
+impl Program {
+    pub fn new() -> Program {
+        Program {
+            circuit: Circuit::new("test"),
+        }
+    }
+
+    pub fn input(&mut self, secrecy: Secrecy, shape: &[usize]) -> NodeId {
+        let i = self.circuit.inputs.len() as u32;
+        self.circuit.inputs.push(Param {
+            name: format!("x{i}"),
+            secrecy,
+            shape: Shape::from_slice(shape),
+            range: None,
+            span: Span::default(),
+        });
+        self.op(TensorOp::Input(i), &[])
+    }
+
+    pub fn secret(&mut self) -> NodeId {
+        self.input(Secrecy::Secret, &[])
+    }
+
+    pub fn public(&mut self) -> NodeId {
+        self.input(Secrecy::Public, &[])
+    }
+
+    pub fn op(&mut self, op: TensorOp, operands: &[NodeId]) -> NodeId {
+        self.circuit
+            .push(op, operands, Span::default())
+            .expect("well typed")
+    }
+
+    pub fn num(&mut self, v: f64) -> NodeId {
+        self.op(TensorOp::Const(ConstTensor::scalar(v)), &[])
+    }
+
+    pub fn add(&mut self, a: NodeId, b: NodeId) -> NodeId {
+        self.op(TensorOp::Add, &[a, b])
+    }
+
+    pub fn sub(&mut self, a: NodeId, b: NodeId) -> NodeId {
+        self.op(TensorOp::Sub, &[a, b])
+    }
+
+    pub fn mul(&mut self, a: NodeId, b: NodeId) -> NodeId {
+        self.op(TensorOp::Mul, &[a, b])
+    }
+
+    pub fn output(&mut self, id: NodeId) {
+        let name = format!("y{}", self.circuit.outputs.len());
+        self.circuit.outputs.push((
+            id,
+            ResultDecl {
+                name,
+                range: None,
+                span: Span::default(),
+            },
+        ));
+    }
+
+    pub fn done(mut self, result: NodeId) -> Module<Tensor> {
+        self.output(result);
+        Module::single(self.circuit)
+    }
+}
+
+/// Optimizes with all checks on.
+pub fn run(module: &Module<Tensor>, opt_level: u8) -> (Circuit<Tensor>, Vec<PassReport>) {
+    let options = Options {
+        opt_level,
+        verify: true,
+        ..Options::default()
+    };
+    optimize(module, &options, None).expect("compiles")
+}
+
+/// Products of two secrets, live ones.
+pub fn products(circuit: &Circuit<Tensor>) -> usize {
+    let facts = super::cost::facts(circuit);
+    let live = circuit.live();
+    circuit
+        .graph
+        .ids()
+        .filter(|id| {
+            let o = circuit.graph.operands(*id);
+            live[id.index()]
+                && matches!(circuit.graph.op(*id), TensorOp::Mul)
+                && facts[o[0].index()].secret
+                && facts[o[1].index()].secret
+                && elements(circuit.graph.ty(*id).shape()) > 0
+        })
+        .count()
+}
