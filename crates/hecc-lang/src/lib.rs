@@ -1,9 +1,11 @@
 //! The .hec language: parser, checker, compile-time evaluation, formatter
 
 pub mod ast;
+mod fs;
 mod lexer;
 mod parser;
 mod suggest;
 
+pub use fs::FileSystem;
 pub use lexer::MAX_SOURCE_BYTES;
 pub use parser::{MAX_ERRORS, decode, parse};
