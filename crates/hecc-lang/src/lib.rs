@@ -3,6 +3,7 @@
 pub mod ast;
 mod fs;
 mod lexer;
+pub mod load;
 mod parser;
 mod suggest;
 
