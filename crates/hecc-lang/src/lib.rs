@@ -1,5 +1,6 @@
 //! The .hec language: parser, checker, compile-time evaluation, formatter
 
+pub mod approx;
 pub mod ast;
 mod fs;
 mod lexer;

@@ -10,17 +10,10 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use thiserror::Error;
 
+use crate::fs::FileSystem;
+
 /// Most dimensions of an array.
 pub const MAX_RANK: usize = 32;
-
-/// Reads whole files.
-pub trait FileSystem {
-    /// The bytes of the file at `path`.
-    ///
-    /// # Errors
-    /// Whatever keeps the file from being read.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-}
 
 /// Files in memory, for tests and for text that never was a file.
 #[derive(Clone, Debug, Default)]
