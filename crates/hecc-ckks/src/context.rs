@@ -1,8 +1,19 @@
 //! The context: parameters with everything that is computed from them once.
-use crate::Result;
-use crate::ring::Pool;
-use hecc_params::Parameters;
-use std::sync::Arc;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+use hecc_params::{GaloisElement, Level, Parameters, Scale};
+use rayon::prelude::*;
+
+use crate::encoder::Embedding;
+use crate::ring::automorphism::Permutation;
+use crate::ring::basis::Converter;
+use crate::ring::kernels::Path;
+use crate::ring::modulus::Modulus;
+use crate::ring::ntt::Ntt;
+use crate::ring::{Domain, Eval, Poly, Pool};
+use crate::{Error, Result};
 
 /// How a context computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,40 +22,144 @@ pub struct Options {
     /// independent operations parallelises better over those.
     pub parallel: bool,
     /// Use the portable kernels even where the processor has faster ones. Results are the same bit
-    /// for bit.
+    /// for bit. (The NTT library chooses its own path; its results do not depend on it either.)
     pub portable: bool,
 }
 
+impl Options {
+    /// The defaults, with the portable kernels if the environment variable `HECC_PORTABLE` is `1`.
+    /// For binaries, benches and tests; nothing else in this crate looks at the environment.
+    pub fn from_environment() -> Options {
+        Options {
+            portable: std::env::var_os("HECC_PORTABLE").is_some_and(|v| v == "1"),
+            ..Options::default()
+        }
+    }
+}
+
 /// Checked parameters with their NTT tables and constants. Cheap to clone, shared between threads.
+///
+/// All operations on plaintexts, ciphertexts and keys are methods of the context. They check what
+/// they are given and return an [`Error`]; none panics.
 #[derive(Clone)]
 pub struct Context {
-    pub(crate) inner: Arc<Inner>,
-    pub(crate) parallel: bool,
+    inner: Arc<Inner>,
+    parallel: bool,
 }
-pub(crate) struct Inner {
-    pub(crate) parameters: Parameters,
-    pub(crate) pool: Pool,
+
+struct Inner {
+    parameters: Parameters,
+    path: Path,
+    /// q_0 … q_L, then p_0 ….
+    primes: Vec<Ntt>,
+    pool: Pool,
+    embedding: Embedding,
+    /// `up[d][c−1]`: from the first c limbs of digit d.
+    up: Vec<Vec<Converter>>,
+    /// From the special primes.
+    down: Option<Converter>,
+    /// `down_rescale[l]`: from the special primes and q_l.
+    down_rescale: Vec<Converter>,
+    /// `rescale[l]`: from q_l.
+    rescale: Vec<Converter>,
+    /// `garner[i][j]`: q_j^-1 mod q_i in Montgomery form, j < i.
+    garner: Vec<Vec<u64>>,
+    permutations: RwLock<BTreeMap<GaloisElement, Arc<Permutation>>>,
+    tag: u64,
+    digest: [u8; 16],
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("parameters", &self.inner.parameters)
+            .field("path", &self.inner.path)
+            .field("parallel", &self.parallel)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Context {
-    /// Builds the tables; [`Options::default`].
+    /// Builds the tables, with [`Options::default`].
     ///
     /// # Errors
-    /// [`Error::NoNtt`](crate::Error::NoNtt), which checked parameters never give.
+    /// [`Error::NoNtt`], which checked parameters never give.
     pub fn new(parameters: Parameters) -> Result<Context> {
         Context::with_options(parameters, Options::default())
     }
+
     /// Builds the tables.
     ///
     /// # Errors
     /// As [`Context::new`].
     pub fn with_options(parameters: Parameters, options: Options) -> Result<Context> {
-        let pool = Pool::new(parameters.log_n().degree(), 1);
+        let n = parameters.log_n().degree();
+        let path = Path::detect(options.portable);
+        let primes = parameters
+            .q()
+            .iter()
+            .chain(parameters.p())
+            .map(|&q| Ntt::new(n, q, path))
+            .collect::<Result<Vec<_>>>()?;
+        let chain = parameters.q().len();
+        let special: Vec<usize> = (chain..primes.len()).collect();
+        let converter = |sources: Vec<usize>| Converter::new(&primes, sources);
+        let mut up = Vec::new();
+        let mut down = None;
+        let mut down_rescale = Vec::new();
+        if !special.is_empty() {
+            let alpha = parameters.digit_limbs();
+            for first in (0..chain).step_by(alpha) {
+                let limbs = alpha.min(chain - first);
+                up.push(
+                    (1..=limbs)
+                        .map(|c| converter((first..first + c).collect()))
+                        .collect(),
+                );
+            }
+            down = Some(converter(special.clone()));
+            down_rescale = (0..chain)
+                .map(|l| {
+                    let mut sources = vec![l];
+                    sources.extend(&special);
+                    converter(sources)
+                })
+                .collect();
+        }
+        let rescale = (0..chain).map(|l| converter(vec![l])).collect();
+        let garner = (0..chain)
+            .map(|i| {
+                let m = &primes[i].modulus;
+                (0..i)
+                    .map(|j| m.inverse(m.enter(primes[j].modulus.q)))
+                    .collect()
+            })
+            .collect();
+        let digest = digest(&parameters);
+        let tag = u64::from_le_bytes(std::array::from_fn(|i| digest[i]));
+        // Enough for the temporaries of a key switch on each of a few threads.
+        let pool = Pool::new(n, 24 * primes.len());
+        let embedding = Embedding::new(parameters.log_n());
         Ok(Context {
-            inner: Arc::new(Inner { parameters, pool }),
             parallel: options.parallel,
+            inner: Arc::new(Inner {
+                parameters,
+                path,
+                primes,
+                pool,
+                embedding,
+                up,
+                down,
+                down_rescale,
+                rescale,
+                garner,
+                permutations: RwLock::new(BTreeMap::new()),
+                tag,
+                digest,
+            }),
         })
     }
+
     /// The same context with single operations spread over threads, or not.
     pub fn parallel(&self, on: bool) -> Context {
         Context {
@@ -52,8 +167,194 @@ impl Context {
             parallel: on,
         }
     }
+
     /// The parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.inner.parameters
     }
+
+    /// Whether the AVX-512 IFMA kernels are in use.
+    pub fn accelerated(&self) -> bool {
+        self.inner.path == Path::Ifma
+    }
+
+    pub(crate) fn n(&self) -> usize {
+        self.inner.parameters.log_n().degree()
+    }
+
+    pub(crate) fn path(&self) -> Path {
+        self.inner.path
+    }
+
+    /// All primes: q_0 … q_L, p_0 ….
+    pub(crate) fn primes(&self) -> &[Ntt] {
+        &self.inner.primes
+    }
+
+    pub(crate) fn modulus(&self, prime: usize) -> &Modulus {
+        &self.inner.primes[prime].modulus
+    }
+
+    /// How many primes the chain has.
+    pub(crate) fn chain(&self) -> usize {
+        self.inner.parameters.q().len()
+    }
+
+    /// How many special primes there are.
+    pub(crate) fn special(&self) -> usize {
+        self.inner.parameters.p().len()
+    }
+
+    /// The prime of limb `j` of a polynomial with the limbs q_0 … q_level, p_0 ….
+    pub(crate) fn extended_prime(&self, level: Level, j: usize) -> usize {
+        if j < level.limbs() {
+            j
+        } else {
+            self.chain() + j - level.limbs()
+        }
+    }
+
+    pub(crate) fn embedding(&self) -> &Embedding {
+        &self.inner.embedding
+    }
+
+    pub(crate) fn up(&self, digit: usize, limbs: usize) -> &Converter {
+        &self.inner.up[digit][limbs - 1]
+    }
+
+    pub(crate) fn down(&self) -> Result<&Converter> {
+        self.inner.down.as_ref().ok_or(Error::NoSpecialPrimes)
+    }
+
+    pub(crate) fn down_rescale(&self, level: Level) -> &Converter {
+        &self.inner.down_rescale[level.0 as usize]
+    }
+
+    pub(crate) fn rescale_converter(&self, level: Level) -> &Converter {
+        &self.inner.rescale[level.0 as usize]
+    }
+
+    /// q_j^-1 mod q_i in Montgomery form.
+    pub(crate) fn garner(&self, i: usize, j: usize) -> u64 {
+        self.inner.garner[i][j]
+    }
+
+    pub(crate) fn tag(&self) -> u64 {
+        self.inner.tag
+    }
+
+    pub(crate) fn digest(&self) -> [u8; 16] {
+        self.inner.digest
+    }
+
+    pub(crate) fn uninit<D: Domain>(&self, limbs: usize) -> Poly<D> {
+        Poly::uninit(&self.inner.pool, self.n(), limbs)
+    }
+
+    pub(crate) fn zeros(&self, limbs: usize) -> Poly<Eval> {
+        let mut poly = self.uninit(limbs);
+        poly.words_mut().fill(0);
+        poly
+    }
+
+    pub(crate) fn permutation(&self, element: GaloisElement) -> Arc<Permutation> {
+        let cached = self
+            .inner
+            .permutations
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .get(&element)
+            .cloned();
+        cached.unwrap_or_else(|| {
+            let made = Arc::new(Permutation::new(self.n(), element));
+            self.inner
+                .permutations
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .entry(element)
+                .or_insert(made)
+                .clone()
+        })
+    }
+
+    pub(crate) fn check_tag(&self, what: &'static str, tag: u64) -> Result<()> {
+        if tag == self.inner.tag {
+            Ok(())
+        } else {
+            Err(Error::Foreign(what))
+        }
+    }
+
+    pub(crate) fn check_scale(&self, scale: Scale) -> Result<()> {
+        if scale.0.is_finite() && scale.0 > 0.0 {
+            Ok(())
+        } else {
+            Err(Error::BadScale(scale.0))
+        }
+    }
+
+    pub(crate) fn check_level(&self, operation: &'static str, level: Level) -> Result<()> {
+        let most = self.inner.parameters.max_level();
+        if level <= most {
+            Ok(())
+        } else {
+            Err(Error::Level {
+                operation,
+                needed: level,
+                found: most,
+                help: "choose a level of the chain, or parameters with a longer one",
+            })
+        }
+    }
+
+    /// Runs `f` on every item, over threads if this context says so.
+    pub(crate) fn each<T: Send>(&self, items: Vec<T>, f: impl Fn(usize, T) + Send + Sync) {
+        if self.parallel && items.len() > 1 {
+            items
+                .into_par_iter()
+                .enumerate()
+                .for_each(|(i, item)| f(i, item));
+        } else {
+            items
+                .into_iter()
+                .enumerate()
+                .for_each(|(i, item)| f(i, item));
+        }
+    }
+
+    /// Runs `f(limb number, limb)` on every limb.
+    pub(crate) fn each_limb<D: Domain>(
+        &self,
+        poly: &mut Poly<D>,
+        f: impl Fn(usize, &mut [u64]) + Send + Sync,
+    ) {
+        let n = poly.degree();
+        if self.parallel && poly.limbs() > 1 {
+            poly.words_mut()
+                .par_chunks_mut(n)
+                .enumerate()
+                .for_each(|(i, limb)| f(i, limb));
+        } else {
+            poly.words_mut()
+                .chunks_mut(n)
+                .enumerate()
+                .for_each(|(i, limb)| f(i, limb));
+        }
+    }
+}
+
+/// A digest of everything that the meaning of stored residues depends on.
+fn digest(parameters: &Parameters) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"hecc-ckks parameters v1");
+    hasher.update(&[parameters.log_n().0]);
+    for list in [parameters.q(), parameters.p()] {
+        hasher.update(&(list.len() as u64).to_le_bytes());
+        for &m in list {
+            hasher.update(&m.to_le_bytes());
+        }
+    }
+    hasher.update(&(parameters.digit_limbs() as u64).to_le_bytes());
+    let hash = hasher.finalize();
+    std::array::from_fn(|i| hash.as_bytes()[i])
 }

@@ -1,7 +1,13 @@
 //! The ring Z\[X\]/(X^N + 1) modulo a chain of primes.
 
+pub(crate) mod automorphism;
+pub(crate) mod basis;
+pub(crate) mod kernels;
+pub(crate) mod modulus;
+pub(crate) mod ntt;
 mod poly;
 mod pool;
+pub(crate) mod sampling;
 
 pub use poly::{Coeff, Domain, Eval, Poly};
 pub(crate) use pool::Pool;

@@ -96,18 +96,6 @@ impl<D: Domain> Poly<D> {
     pub(crate) fn wipe(&mut self) {
         self.words.as_mut_slice().zeroize();
     }
-
-    /// The same residues under the name of another domain; for transforms only.
-    pub(crate) fn retag<E: Domain>(mut self) -> Poly<E> {
-        let words = std::mem::replace(&mut self.words, Words::new(super::pool::ALIGN));
-        Poly {
-            words,
-            n: self.n,
-            limbs: self.limbs,
-            pool: self.pool.clone(),
-            domain: PhantomData,
-        }
-    }
 }
 
 impl<D: Domain> Drop for Poly<D> {

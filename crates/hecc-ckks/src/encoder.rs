@@ -1,0 +1,447 @@
+//! Encoding: the canonical embedding, by a special FFT.
+//!
+//! Slot j of m(X) is m(ζ^(5^j)), ζ = exp(iπ/N). With w_k = m_k + i·m_(k+N/2) that is Σ_k w_k·ζ^(5^j·k), a
+//! transform of length N/2 with the butterflies of Cheon, Kim, Kim, Song (eprint 2016/421) as in
+//! their library. A vector of S < N/2 slots is encoded in X^(N/2S), by a transform of length S: the
+//! ring then holds the vector repeated N/2S times.
+
+use hecc_params::{Level, LogN, Scale};
+use num_complex::Complex64;
+
+use crate::context::Context;
+use crate::ring::{Coeff, Eval, Poly};
+use crate::{Error, ExtendedPlaintext, Plaintext, Result};
+
+/// Twiddle factors of the special FFT.
+pub(crate) struct Embedding {
+    /// exp(2πi·5^j/(8h)) at place h + j, for every half length h < N/2 and j < h.
+    cos: Vec<f64>,
+    sin: Vec<f64>,
+}
+
+impl Embedding {
+    pub(crate) fn new(log_n: LogN) -> Embedding {
+        let slots = log_n.slots();
+        let mut cos = vec![0.0; slots];
+        let mut sin = vec![0.0; slots];
+        let mut h = 1;
+        while h < slots {
+            let order = 8 * h;
+            let mut power = 1usize;
+            for j in 0..h {
+                let (s, c) = unit(power, order);
+                cos[h + j] = c;
+                sin[h + j] = s;
+                power = power * 5 % order;
+            }
+            h *= 2;
+        }
+        Embedding { cos, sin }
+    }
+
+    /// Slots to coefficients, unscaled: S times w, in place.
+    pub(crate) fn inverse(&self, re: &mut [f64], im: &mut [f64]) {
+        let mut h = re.len() / 2;
+        while h >= 1 {
+            let (c, s) = (&self.cos[h..2 * h], &self.sin[h..2 * h]);
+            for (re, im) in re.chunks_exact_mut(2 * h).zip(im.chunks_exact_mut(2 * h)) {
+                fft::inverse_stage(re, im, c, s);
+            }
+            h /= 2;
+        }
+        bit_reverse(re, im);
+    }
+
+    /// Coefficients to slots, in place.
+    pub(crate) fn forward(&self, re: &mut [f64], im: &mut [f64]) {
+        bit_reverse(re, im);
+        let mut h = 1;
+        while h < re.len() {
+            let (c, s) = (&self.cos[h..2 * h], &self.sin[h..2 * h]);
+            for (re, im) in re.chunks_exact_mut(2 * h).zip(im.chunks_exact_mut(2 * h)) {
+                fft::forward_stage(re, im, c, s);
+            }
+            h *= 2;
+        }
+    }
+}
+
+mod fft {
+    #[inline(always)]
+    pub(super) fn inverse_stage(re: &mut [f64], im: &mut [f64], c: &[f64], s: &[f64]) {
+        let h = c.len();
+        let (ar, br) = re.split_at_mut(h);
+        let (ai, bi) = im.split_at_mut(h);
+        for j in 0..h {
+            let (dr, di) = (ar[j] - br[j], ai[j] - bi[j]);
+            ar[j] += br[j];
+            ai[j] += bi[j];
+            br[j] = dr * c[j] + di * s[j];
+            bi[j] = di * c[j] - dr * s[j];
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn forward_stage(re: &mut [f64], im: &mut [f64], c: &[f64], s: &[f64]) {
+        let h = c.len();
+        let (ar, br) = re.split_at_mut(h);
+        let (ai, bi) = im.split_at_mut(h);
+        for j in 0..h {
+            let vr = br[j] * c[j] - bi[j] * s[j];
+            let vi = bi[j] * c[j] + br[j] * s[j];
+            br[j] = ar[j] - vr;
+            bi[j] = ai[j] - vi;
+            ar[j] += vr;
+            ai[j] += vi;
+        }
+    }
+}
+
+/// (sin, cos) of 2π·k/order, reduced to the first octant so that symmetric values are exact negatives.
+fn unit(k: usize, order: usize) -> (f64, f64) {
+    let k = k % order;
+    let eighth = order / 8;
+    let angle = |k: usize| 2.0 * std::f64::consts::PI * k as f64 / order as f64;
+    match k / eighth {
+        0 => angle(k).sin_cos(),
+        1 | 2 => {
+            // cos(π/2 + t) = −sin t, sin(π/2 + t) = cos t, with t in [−π/4, π/4)
+            let t = angle(k) - std::f64::consts::FRAC_PI_2;
+            let (s, c) = t.sin_cos();
+            (c, -s)
+        }
+        3 | 4 => {
+            let (s, c) = (angle(k) - std::f64::consts::PI).sin_cos();
+            (-s, -c)
+        }
+        5 | 6 => {
+            let t = angle(k) - 1.5 * std::f64::consts::PI;
+            let (s, c) = t.sin_cos();
+            (-c, s)
+        }
+        _ => {
+            let (s, c) = angle(order - k).sin_cos();
+            (-s, c)
+        }
+    }
+}
+
+fn bit_reverse(re: &mut [f64], im: &mut [f64]) {
+    let n = re.len();
+    if n < 4 {
+        return;
+    }
+    let shift = usize::BITS - n.trailing_zeros();
+    for i in 0..n {
+        let j = i.reverse_bits() >> shift;
+        if i < j {
+            re.swap(i, j);
+            im.swap(i, j);
+        }
+    }
+}
+
+impl Context {
+    /// Encodes a real vector, one number per slot; see [`Context::encode_complex`].
+    ///
+    /// # Errors
+    /// As [`Context::encode_complex`].
+    pub fn encode(&self, values: &[f64], level: Level, scale: Scale) -> Result<Plaintext> {
+        let coefficients = self.embed(values.len(), level, scale, |re, im| {
+            re.copy_from_slice(values);
+            im.fill(0.0);
+        })?;
+        self.encoded(coefficients, values.len(), level, scale)
+    }
+
+    /// Encodes a complex vector. Its length is a power of two up to N/2; a shorter one is repeated
+    /// cyclically, so that rotating by k rotates it modulo its length.
+    ///
+    /// Cost: an FFT of that length and one NTT per limb.
+    ///
+    /// # Errors
+    /// [`Error::Slots`], [`Error::NotFinite`], [`Error::BadScale`], [`Error::Level`]; and
+    /// [`Error::Overflow`] when values × scale do not fit the modulus of the level.
+    pub fn encode_complex(
+        &self,
+        values: &[Complex64],
+        level: Level,
+        scale: Scale,
+    ) -> Result<Plaintext> {
+        let coefficients = self.embed(values.len(), level, scale, |re, im| {
+            for ((re, im), v) in re.iter_mut().zip(im).zip(values) {
+                *re = v.re;
+                *im = v.im;
+            }
+        })?;
+        self.encoded(coefficients, values.len(), level, scale)
+    }
+
+    /// Encodes a real vector modulo the special primes too, as a weight of
+    /// [`Context::rotate_sum`].
+    ///
+    /// # Errors
+    /// As [`Context::encode_complex`], and [`Error::NoSpecialPrimes`].
+    pub fn encode_extended(
+        &self,
+        values: &[f64],
+        level: Level,
+        scale: Scale,
+    ) -> Result<ExtendedPlaintext> {
+        self.down()?;
+        let coefficients = self.embed(values.len(), level, scale, |re, im| {
+            re.copy_from_slice(values);
+            im.fill(0.0);
+        })?;
+        let mut poly = self.uninit(level.limbs() + self.special());
+        self.each_limb(&mut poly, |j, limb| {
+            coefficients.reduce(self, self.extended_prime(level, j), limb);
+        });
+        Ok(ExtendedPlaintext {
+            poly,
+            level,
+            scale,
+            slots: values.len(),
+            tag: self.tag(),
+        })
+    }
+
+    fn encoded(
+        &self,
+        coefficients: Rounded,
+        slots: usize,
+        level: Level,
+        scale: Scale,
+    ) -> Result<Plaintext> {
+        let mut poly = self.uninit(level.limbs());
+        self.each_limb(&mut poly, |j, limb| coefficients.reduce(self, j, limb));
+        Ok(Plaintext {
+            poly,
+            level,
+            scale,
+            slots,
+            tag: self.tag(),
+        })
+    }
+
+    /// The rounded coefficients of a vector that `fill` writes as real and imaginary parts.
+    fn embed(
+        &self,
+        slots: usize,
+        level: Level,
+        scale: Scale,
+        fill: impl FnOnce(&mut [f64], &mut [f64]),
+    ) -> Result<Rounded> {
+        self.check_level("encode", level)?;
+        self.check_scale(scale)?;
+        self.check_slots(slots)?;
+        let n = self.n();
+        // N/2 slots have as many real numbers as a limb has words.
+        let mut work: Poly<Coeff> = self.uninit(1);
+        let (re, im) = bytemuck::cast_slice_mut::<u64, f64>(work.words_mut()).split_at_mut(n / 2);
+        let (re, im) = (&mut re[..slots], &mut im[..slots]);
+        fill(re, im);
+        for (index, (&re, &im)) in re.iter().zip(im.iter()).enumerate() {
+            for value in [re, im] {
+                if !value.is_finite() {
+                    return Err(Error::NotFinite { index, value });
+                }
+            }
+        }
+        self.embedding().inverse(re, im);
+        let factor = scale.0 / slots as f64;
+        let mut largest = 0f64;
+        for x in re.iter_mut().chain(im.iter_mut()) {
+            *x *= factor;
+            largest = largest.max(x.abs());
+        }
+        let needed = if largest < 1.0 {
+            1.0
+        } else {
+            (2.0 * largest).log2()
+        };
+        let available = self.parameters().log_q(level);
+        if !(largest.is_finite() && needed < available) {
+            return Err(Error::Overflow {
+                needed,
+                available,
+                level,
+                scale,
+            });
+        }
+        let gap = n / 2 / slots;
+        let mut coefficients: Poly<Coeff> = self.uninit(1);
+        if largest < (1u64 << 62) as f64 {
+            let out: &mut [i64] = bytemuck::cast_slice_mut(coefficients.words_mut());
+            if gap > 1 {
+                out.fill(0);
+            }
+            for (part, out) in [re, im].into_iter().zip(out.chunks_exact_mut(n / 2)) {
+                for (x, out) in part.iter().zip(out.iter_mut().step_by(gap)) {
+                    *out = x.round_ties_even() as i64;
+                }
+            }
+            Ok(Rounded::Narrow(coefficients))
+        } else {
+            let out: &mut [f64] = bytemuck::cast_slice_mut(coefficients.words_mut());
+            out.fill(0.0);
+            for (part, out) in [re, im].into_iter().zip(out.chunks_exact_mut(n / 2)) {
+                for (x, out) in part.iter().zip(out.iter_mut().step_by(gap)) {
+                    *out = x.round_ties_even();
+                }
+            }
+            Ok(Rounded::Wide(coefficients))
+        }
+    }
+
+    pub(crate) fn check_slots(&self, slots: usize) -> Result<()> {
+        let most = self.n() / 2;
+        if slots.is_power_of_two() && slots <= most {
+            Ok(())
+        } else {
+            Err(Error::Slots { given: slots, most })
+        }
+    }
+
+    /// The real parts of the slots of a plaintext.
+    ///
+    /// # Errors
+    /// As [`Context::decode_complex`].
+    pub fn decode(&self, plaintext: &Plaintext) -> Result<Vec<f64>> {
+        self.extract(plaintext, |re, _| re.to_vec())
+    }
+
+    /// The slots of a plaintext.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] when it belongs to other parameters.
+    pub fn decode_complex(&self, plaintext: &Plaintext) -> Result<Vec<Complex64>> {
+        self.extract(plaintext, |re, im| {
+            re.iter()
+                .zip(im)
+                .map(|(&re, &im)| Complex64::new(re, im))
+                .collect()
+        })
+    }
+
+    fn extract<T>(
+        &self,
+        plaintext: &Plaintext,
+        collect: impl FnOnce(&[f64], &[f64]) -> T,
+    ) -> Result<T> {
+        self.check_tag("the plaintext", plaintext.tag)?;
+        self.check_slots(plaintext.slots)?;
+        self.check_scale(plaintext.scale)?;
+        let n = self.n();
+        let slots = plaintext.slots;
+        let gap = n / 2 / slots;
+        let mut residues: Poly<Eval> = self.uninit(plaintext.level.limbs());
+        self.each_limb(&mut residues, |j, limb| {
+            limb.copy_from_slice(plaintext.poly.limb(j));
+            let prime = &self.primes()[j];
+            prime.inverse_unscaled(limb);
+            prime.modulus.mul_const_assign(limb, prime.n_inv);
+        });
+        let mut work: Poly<Coeff> = self.uninit(1);
+        let (re, im) = bytemuck::cast_slice_mut::<u64, f64>(work.words_mut()).split_at_mut(n / 2);
+        let (re, im) = (&mut re[..slots], &mut im[..slots]);
+        let factor = 1.0 / plaintext.scale.0;
+        for (k, (re, im)) in re.iter_mut().zip(im.iter_mut()).enumerate() {
+            *re = self.signed(&residues, k * gap) * factor;
+            *im = self.signed(&residues, k * gap + n / 2) * factor;
+        }
+        residues.wipe();
+        self.embedding().forward(re, im);
+        let out = collect(re, im);
+        work.wipe();
+        Ok(out)
+    }
+
+    /// The coefficient at `place` of plain residues, as the representative nearest to zero.
+    ///
+    /// Mixed radix: the digits of x + (Q−1)/2, less those of (Q−1)/2, which are (q_i−1)/2 each. So a
+    /// small x has zeros at the top, whatever its sign, and Horner's rule loses nothing.
+    fn signed(&self, residues: &Poly<Eval>, place: usize) -> f64 {
+        let limbs = residues.limbs();
+        let at = |i: usize| residues.words()[i * residues.degree() + place];
+        if limbs == 1 {
+            let (x, q) = (at(0), self.modulus(0).q);
+            return if x > q / 2 {
+                -((q - x) as f64)
+            } else {
+                x as f64
+            };
+        }
+        let mut digits = [0u64; 128];
+        // Chains are at most a few dozen primes long; log2(QP) is below 3523 and every prime above 2^11.
+        let limbs = limbs.min(digits.len());
+        for i in 0..limbs {
+            let m = self.modulus(i);
+            let mut x = m.add(at(i), m.q / 2);
+            for (j, &digit) in digits[..i].iter().enumerate() {
+                x = m.mul(m.sub(x, m.reduce(digit)), self.garner(i, j));
+            }
+            digits[i] = x;
+        }
+        let mut exact = 0i128;
+        let mut float = None;
+        for i in (0..limbs).rev() {
+            let q = self.modulus(i).q;
+            let digit = digits[i] as i64 - (q / 2) as i64;
+            match float {
+                Some(f) => float = Some(f * q as f64 + digit as f64),
+                None => {
+                    exact = exact * i128::from(q) + i128::from(digit);
+                    if exact.unsigned_abs() >> 62 != 0 {
+                        float = Some(exact as f64);
+                    }
+                }
+            }
+        }
+        float.unwrap_or(exact as f64)
+    }
+}
+
+/// Rounded coefficients in one limb. Wiped when dropped: they are the message.
+enum Rounded {
+    /// i64, below 2^62 in magnitude.
+    Narrow(Poly<Coeff>),
+    /// f64, integral.
+    Wide(Poly<Coeff>),
+}
+
+impl Rounded {
+    /// Residues modulo one prime, in NTT form.
+    fn reduce(&self, context: &Context, prime: usize, out: &mut [u64]) {
+        let ntt = &context.primes()[prime];
+        let m = &ntt.modulus;
+        match self {
+            Rounded::Narrow(x) => m.enter_signed_to(out, bytemuck::cast_slice(x.words())),
+            Rounded::Wide(x) => {
+                let x: &[f64] = bytemuck::cast_slice(x.words());
+                for (out, &x) in out.iter_mut().zip(x) {
+                    *out = enter_float(m, x);
+                }
+            }
+        }
+        ntt.forward(out);
+    }
+}
+
+impl Drop for Rounded {
+    fn drop(&mut self) {
+        let (Rounded::Narrow(x) | Rounded::Wide(x)) = self;
+        x.wipe();
+    }
+}
+
+/// An integral f64 of any size in Montgomery form.
+pub(crate) fn enter_float(m: &crate::ring::modulus::Modulus, x: f64) -> u64 {
+    if x.abs() < (1u64 << 62) as f64 {
+        return m.enter_signed(x as i64);
+    }
+    let bits = x.abs().to_bits();
+    let exponent = (bits >> 52) as u32;
+    let mantissa = ((bits & ((1 << 52) - 1)) | 1 << 52) as i64;
+    m.enter_scaled(if x < 0.0 { -mantissa } else { mantissa }, exponent - 1075)
+}

@@ -1,0 +1,395 @@
+//! Generation of keys.
+
+use hecc_params::{GaloisElement, Level};
+use rand::Rng;
+use zeroize::Zeroize;
+
+use crate::context::Context;
+use crate::ring::{Coeff, Eval, Poly, sampling};
+use crate::{
+    Error, EvaluationKeyRequest, EvaluationKeys, KeySwitchKey, PublicKey, Randomness, Result,
+    SecretKey,
+};
+
+impl Context {
+    /// Draws a uniform ternary secret.
+    pub fn secret_key(&self, randomness: &mut Randomness) -> SecretKey {
+        let mut sample: Poly<Coeff> = self.uninit(1);
+        let signed: &mut [i64] = bytemuck::cast_slice_mut(sample.words_mut());
+        sampling::ternary(&mut randomness.0, signed);
+        let coefficients = signed.iter().map(|&x| x as i8).collect();
+        sample.wipe();
+        self.secret_from_coefficients(coefficients)
+    }
+
+    pub(crate) fn secret_from_coefficients(&self, coefficients: Vec<i8>) -> SecretKey {
+        let mut sample: Poly<Coeff> = self.uninit(1);
+        let signed: &mut [i64] = bytemuck::cast_slice_mut(sample.words_mut());
+        for (out, &c) in signed.iter_mut().zip(&coefficients) {
+            *out = i64::from(c);
+        }
+        let poly = self.enter_small(&sample, self.primes().len(), |j| j);
+        sample.wipe();
+        SecretKey {
+            coefficients,
+            poly,
+            tag: self.tag(),
+        }
+    }
+
+    /// Small signed coefficients (one limb of i64) modulo the primes `prime(0)`, …, in NTT form.
+    pub(crate) fn enter_small(
+        &self,
+        signed: &Poly<Coeff>,
+        limbs: usize,
+        prime: impl Fn(usize) -> usize + Send + Sync,
+    ) -> Poly<Eval> {
+        let signed: &[i64] = bytemuck::cast_slice(signed.words());
+        let mut poly = self.uninit(limbs);
+        self.each_limb(&mut poly, |j, limb| {
+            let ntt = &self.primes()[prime(j)];
+            ntt.modulus.enter_signed_to(limb, signed);
+            ntt.forward(limb);
+        });
+        poly
+    }
+
+    /// Gaussian errors, one limb of i64.
+    pub(crate) fn errors(&self, randomness: &mut Randomness) -> Poly<Coeff> {
+        let mut sample: Poly<Coeff> = self.uninit(1);
+        sampling::gaussian(
+            &mut randomness.0,
+            bytemuck::cast_slice_mut(sample.words_mut()),
+        );
+        sample
+    }
+
+    /// The polynomial that a public seed stands for: limb j is ChaCha20 stream j.
+    pub(crate) fn expand_seed(&self, seed: &[u8; 32], limbs: usize) -> Poly<Eval> {
+        let mut poly = self.uninit(limbs);
+        self.each_limb(&mut poly, |j, limb| {
+            sampling::uniform(seed, j as u64, self.modulus(j), limb);
+        });
+        poly
+    }
+
+    /// Makes the public key: one encryption of zero at the top level.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] when the secret belongs to other parameters.
+    pub fn public_key(&self, secret: &SecretKey, randomness: &mut Randomness) -> Result<PublicKey> {
+        self.check_tag("the secret key", secret.tag)?;
+        let seed = new_seed(randomness);
+        let a = self.expand_seed(&seed, self.chain());
+        let b = self.mask(&a, secret, randomness);
+        Ok(PublicKey {
+            b,
+            a,
+            seed,
+            tag: self.tag(),
+        })
+    }
+
+    /// −a·s + e.
+    pub(crate) fn mask(
+        &self,
+        a: &Poly<Eval>,
+        secret: &SecretKey,
+        randomness: &mut Randomness,
+    ) -> Poly<Eval> {
+        let mut e = self.errors(randomness);
+        let mut b = self.enter_small(&e, a.limbs(), |j| j);
+        e.wipe();
+        let mut product = self.uninit::<Eval>(1);
+        for j in 0..a.limbs() {
+            let m = self.modulus(j);
+            m.mul_to(product.words_mut(), a.limb(j), secret.poly.limb(j));
+            m.sub_assign(b.limb_mut(j), product.words());
+        }
+        product.wipe();
+        b
+    }
+
+    /// Makes exactly the keys that are asked for, each with the limbs and digits of its level.
+    ///
+    /// # Errors
+    /// [`Error::NoSpecialPrimes`] when keys are asked for and there are none, [`Error::Level`] for a
+    /// level above the chain, [`Error::Foreign`] when the secret belongs to other parameters.
+    pub fn evaluation_keys(
+        &self,
+        secret: &SecretKey,
+        request: &EvaluationKeyRequest,
+        randomness: &mut Randomness,
+    ) -> Result<EvaluationKeys> {
+        self.check_tag("the secret key", secret.tag)?;
+        let levels = request
+            .relinearization
+            .iter()
+            .chain(request.galois.values());
+        for &level in levels {
+            self.check_level("key generation", level)?;
+            self.down()?;
+        }
+        let n = self.n();
+        let all = self.primes().len();
+        let relinearization = request.relinearization.map(|level| {
+            let mut square: Poly<Eval> = self.uninit(all);
+            self.each_limb(&mut square, |j, limb| {
+                let s = secret.poly.limb(j);
+                self.modulus(j).mul_to(limb, s, s);
+            });
+            let key = self.switch_key(&secret.poly, &square, level, randomness);
+            square.wipe();
+            key
+        });
+        let mut galois = std::collections::BTreeMap::new();
+        for (&element, &level) in &request.galois {
+            let inverse = inverse_element(element, n);
+            let permutation = self.permutation(inverse);
+            let mut under: Poly<Eval> = self.uninit(all);
+            self.each_limb(&mut under, |j, limb| {
+                permutation.apply(self.path(), limb, secret.poly.limb(j));
+            });
+            let key = self.switch_key(&under, &secret.poly, level, randomness);
+            under.wipe();
+            galois.insert(element, key);
+        }
+        Ok(EvaluationKeys {
+            relinearization,
+            galois,
+            tag: self.tag(),
+        })
+    }
+
+    /// The key that takes a product with `from` to a ciphertext under `under`.
+    fn switch_key(
+        &self,
+        under: &Poly<Eval>,
+        from: &Poly<Eval>,
+        level: Level,
+        randomness: &mut Randomness,
+    ) -> KeySwitchKey {
+        let seed = new_seed(randomness);
+        let digits = self.digits(level);
+        let mut key = self.blank_key(level, seed);
+        // One error per digit, the same integers modulo every prime.
+        let mut errors: Vec<Poly<Coeff>> = (0..digits).map(|_| self.errors(randomness)).collect();
+        let n = self.n();
+        let alpha = self.parameters().digit_limbs();
+        let rows: Vec<&mut [u64]> = key.poly.words_mut().chunks_mut(2 * digits * n).collect();
+        self.each(rows, |j, row| {
+            let prime = self.extended_prime(level, j);
+            let ntt = &self.primes()[prime];
+            let m = &ntt.modulus;
+            let mut work: Poly<Eval> = self.uninit(1);
+            for (d, halves) in row.chunks_mut(2 * n).enumerate() {
+                let (b, a) = halves.split_at_mut(n);
+                m.enter_signed_to(b, bytemuck::cast_slice(errors[d].words()));
+                ntt.forward(b);
+                m.mul_to(work.words_mut(), a, under.limb(prime));
+                m.sub_assign(b, work.words());
+                if prime < self.chain() && prime / alpha == d {
+                    // P·g_d is P modulo the primes of digit d and 0 modulo all others.
+                    let p = self
+                        .parameters()
+                        .p()
+                        .iter()
+                        .fold(m.enter(1), |acc, &p| m.mul(acc, m.enter(p)));
+                    m.mul_const_add_assign(b, from.limb(prime), p);
+                }
+            }
+            work.wipe();
+        });
+        for e in &mut errors {
+            e.wipe();
+        }
+        key
+    }
+
+    /// How many digits a polynomial at `level` has.
+    pub(crate) fn digits(&self, level: Level) -> usize {
+        level.limbs().div_ceil(self.parameters().digit_limbs())
+    }
+
+    /// A key with its uniform halves in place and anything in the others.
+    pub(crate) fn blank_key(&self, level: Level, seed: [u8; 32]) -> KeySwitchKey {
+        let n = self.n();
+        let digits = self.digits(level);
+        let limbs = level.limbs() + self.special();
+        let mut poly: Poly<Eval> = self.uninit(limbs * 2 * digits);
+        let rows: Vec<&mut [u64]> = poly.words_mut().chunks_mut(2 * digits * n).collect();
+        let all = self.primes().len();
+        self.each(rows, |j, row| {
+            let prime = self.extended_prime(level, j);
+            for (d, halves) in row.chunks_mut(2 * n).enumerate() {
+                let stream = (d * all + prime) as u64;
+                sampling::uniform(&seed, stream, self.modulus(prime), &mut halves[n..]);
+            }
+        });
+        KeySwitchKey {
+            poly,
+            seed,
+            level,
+            digits,
+        }
+    }
+}
+
+fn new_seed(randomness: &mut Randomness) -> [u8; 32] {
+    let mut seed = [0; 32];
+    randomness.0.fill_bytes(&mut seed);
+    seed
+}
+
+/// g^-1 modulo 2N.
+pub(crate) fn inverse_element(element: GaloisElement, n: usize) -> GaloisElement {
+    let mask = 2 * n as u64 - 1;
+    let g = element.0 & mask;
+    // Newton modulo 2^64: every odd number has an inverse, right to 3 bits at the start.
+    let mut inverse = g;
+    for _ in 0..5 {
+        inverse = inverse.wrapping_mul(2u64.wrapping_sub(g.wrapping_mul(inverse)));
+    }
+    GaloisElement(inverse & mask)
+}
+
+/// Encryption and decryption.
+mod encryption {
+    use super::*;
+    use crate::{Ciphertext, Plaintext, SeededCiphertext};
+
+    impl Context {
+        /// Encrypts under a public key, at the level of the plaintext.
+        ///
+        /// Cost: three NTTs per limb and the sampling of 3·N small numbers.
+        ///
+        /// # Errors
+        /// [`Error::Foreign`].
+        pub fn encrypt(
+            &self,
+            plaintext: &Plaintext,
+            key: &PublicKey,
+            randomness: &mut Randomness,
+        ) -> Result<Ciphertext> {
+            self.check_tag("the plaintext", plaintext.tag)?;
+            self.check_tag("the public key", key.tag)?;
+            let limbs = plaintext.level.limbs();
+            let mut sample: Poly<Coeff> = self.uninit(1);
+            sampling::ternary(
+                &mut randomness.0,
+                bytemuck::cast_slice_mut(sample.words_mut()),
+            );
+            let mut u = self.enter_small(&sample, limbs, |j| j);
+            sample.wipe();
+            let mut halves = Vec::with_capacity(2);
+            for part in [&key.b, &key.a] {
+                let mut e = self.errors(randomness);
+                let mut c = self.enter_small(&e, limbs, |j| j);
+                e.wipe();
+                self.each_limb(&mut c, |j, limb| {
+                    self.modulus(j)
+                        .mul_add_assign(limb, part.limb(j), u.limb(j));
+                });
+                halves.push(c);
+            }
+            u.wipe();
+            self.each_limb(&mut halves[0], |j, limb| {
+                self.modulus(j).add_assign(limb, plaintext.poly.limb(j));
+            });
+            Ok(Ciphertext {
+                polys: halves,
+                level: plaintext.level,
+                scale: plaintext.scale,
+                slots: plaintext.slots,
+                tag: self.tag(),
+            })
+        }
+
+        /// Encrypts under the secret key, at the level of the plaintext: less noise, and half the size
+        /// until it is [expanded](Context::expand).
+        ///
+        /// # Errors
+        /// [`Error::Foreign`].
+        pub fn encrypt_symmetric(
+            &self,
+            plaintext: &Plaintext,
+            key: &SecretKey,
+            randomness: &mut Randomness,
+        ) -> Result<SeededCiphertext> {
+            self.check_tag("the plaintext", plaintext.tag)?;
+            self.check_tag("the secret key", key.tag)?;
+            let seed = new_seed(randomness);
+            let a = self.expand_seed(&seed, plaintext.level.limbs());
+            let mut c0 = self.mask(&a, key, randomness);
+            self.each_limb(&mut c0, |j, limb| {
+                self.modulus(j).add_assign(limb, plaintext.poly.limb(j));
+            });
+            Ok(SeededCiphertext {
+                c0,
+                seed,
+                level: plaintext.level,
+                scale: plaintext.scale,
+                slots: plaintext.slots,
+                tag: self.tag(),
+            })
+        }
+
+        /// Writes out the half of a symmetric encryption that is a seed.
+        ///
+        /// # Errors
+        /// [`Error::Foreign`].
+        pub fn expand(&self, seeded: &SeededCiphertext) -> Result<Ciphertext> {
+            self.check_tag("the ciphertext", seeded.tag)?;
+            Ok(Ciphertext {
+                polys: vec![
+                    seeded.c0.clone(),
+                    self.expand_seed(&seeded.seed, seeded.level.limbs()),
+                ],
+                level: seeded.level,
+                scale: seeded.scale,
+                slots: seeded.slots,
+                tag: self.tag(),
+            })
+        }
+
+        /// Decrypts a ciphertext of degree 1 or 2. No NTT: the result is in NTT form.
+        ///
+        /// # Errors
+        /// [`Error::Foreign`].
+        pub fn decrypt(&self, ciphertext: &Ciphertext, key: &SecretKey) -> Result<Plaintext> {
+            self.check_tag("the ciphertext", ciphertext.tag)?;
+            self.check_tag("the secret key", key.tag)?;
+            let mut poly = self.uninit(ciphertext.level.limbs());
+            let [first @ .., last] = ciphertext.polys.as_slice() else {
+                return Err(Error::Empty("decrypt"));
+            };
+            self.each_limb(&mut poly, |j, limb| {
+                let m = self.modulus(j);
+                // Horner: ((c_2·s) + c_1)·s + c_0.
+                limb.copy_from_slice(last.limb(j));
+                for c in first.iter().rev() {
+                    m.mul_assign(limb, key.poly.limb(j));
+                    m.add_assign(limb, c.limb(j));
+                }
+            });
+            Ok(Plaintext {
+                poly,
+                level: ciphertext.level,
+                scale: ciphertext.scale,
+                slots: ciphertext.slots,
+                tag: self.tag(),
+            })
+        }
+    }
+
+    /// Seeds are drawn from the generator; nothing of them outlives the key but what it stores.
+    impl Drop for Randomness {
+        fn drop(&mut self) {
+            // ChaCha20's state is not reachable for wiping through its public interface; jumping to a
+            // fresh state overwrites it.
+            let mut zero = [0u8; 32];
+            self.0 = rand::SeedableRng::from_seed(zero);
+            zero.zeroize();
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! X → X^g on polynomials in NTT form: a permutation of values.
+//!
+//! Place i holds the value at ψ^e with e = 2·bitrev(i)+1, so that the result's place i takes the
+//! value of the place of e·g. Eight neighbours differ in the top three bits of e only, and so do their
+//! sources: the permutation moves whole blocks of eight and permutes within each.
+
+use hecc_params::GaloisElement;
+
+use super::kernels::Path;
+
+pub(crate) struct Permutation {
+    /// For each block of the result, the block it comes from.
+    source: Vec<u32>,
+    /// For each block, the place within the source block of each of its eight values, a byte each.
+    within: Vec<u64>,
+}
+
+fn reverse(x: usize, bits: u32) -> usize {
+    x.reverse_bits() >> (usize::BITS - bits)
+}
+
+impl Permutation {
+    pub(crate) fn new(n: usize, element: GaloisElement) -> Permutation {
+        let bits = n.trailing_zeros();
+        let mask = 2 * n - 1;
+        let g = element.0 as usize & mask;
+        let source_of = |i: usize| {
+            let e = (2 * reverse(i, bits) + 1).wrapping_mul(g) & mask;
+            reverse(e / 2, bits)
+        };
+        let mut source = Vec::with_capacity(n / 8);
+        let mut within = Vec::with_capacity(n / 8);
+        for block in 0..n / 8 {
+            source.push((source_of(8 * block) / 8) as u32);
+            let bytes = std::array::from_fn(|r| (source_of(8 * block + r) % 8) as u8);
+            within.push(u64::from_le_bytes(bytes));
+        }
+        Permutation { source, within }
+    }
+
+    /// out = the permuted `input`.
+    pub(crate) fn apply(&self, path: Path, out: &mut [u64], input: &[u64]) {
+        assert!(out.len() == 8 * self.source.len() && input.len() == out.len());
+        #[cfg(target_arch = "x86_64")]
+        if path == Path::Ifma {
+            simd::apply(self, out, input);
+            return;
+        }
+        let _ = path;
+        for ((out, &s), &w) in out.chunks_exact_mut(8).zip(&self.source).zip(&self.within) {
+            let block = &input[8 * s as usize..8 * s as usize + 8];
+            for (out, place) in out.iter_mut().zip(w.to_le_bytes()) {
+                *out = block[place as usize & 7];
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "std::arch intrinsics on raw pointers")]
+mod simd {
+    use std::arch::x86_64::*;
+
+    use super::Permutation;
+
+    pub(super) fn apply(permutation: &Permutation, out: &mut [u64], input: &[u64]) {
+        // SAFETY: the caller has checked the path, which implies AVX-512F, and both lengths.
+        unsafe { permute(permutation, out, input) }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn permute(permutation: &Permutation, out: &mut [u64], input: &[u64]) {
+        let blocks = permutation.source.len();
+        assert!(out.len() == 8 * blocks && input.len() == 8 * blocks);
+        for (i, (&s, &w)) in permutation
+            .source
+            .iter()
+            .zip(&permutation.within)
+            .enumerate()
+        {
+            debug_assert!((s as usize) < blocks);
+            let index = _mm512_cvtepu8_epi64(_mm_cvtsi64_si128(w as i64));
+            // SAFETY: i < blocks by the loop, s < blocks by construction in `Permutation::new`.
+            unsafe {
+                let block = _mm512_loadu_si512(input.as_ptr().add(8 * s as usize).cast());
+                let permuted = _mm512_permutexvar_epi64(index, block);
+                _mm512_storeu_si512(out.as_mut_ptr().add(8 * i).cast(), permuted);
+            }
+        }
+    }
+}

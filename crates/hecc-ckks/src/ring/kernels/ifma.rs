@@ -1,0 +1,437 @@
+//! The kernels for AVX-512 with IFMA: eight residues at a time, 52-bit products.
+//!
+//! A product a·b is the pair (lo, hi) of its halves at 2^52, and sums of products are sums of
+//! pairs: 2^12 of them fit before anything has to be carried. One Montgomery reduction then takes
+//! seven instructions ([`reduce`]).
+#![expect(unsafe_code, reason = "std::arch intrinsics on raw pointers")]
+
+use std::arch::x86_64::*;
+
+use crate::ring::modulus::{MAX_TERMS, Modulus};
+
+/// Whether this processor has what [`Path::Ifma`](super::Path::Ifma) needs.
+pub(crate) fn available() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512ifma")
+        && std::arch::is_x86_feature_detected!("avx2")
+        && std::arch::is_x86_feature_detected!("bmi2")
+        && std::arch::is_x86_feature_detected!("adx")
+}
+
+const LANES: usize = 8;
+
+/// The constants of a modulus in registers.
+#[derive(Clone, Copy)]
+struct Q {
+    q: __m512i,
+    q_inv: __m512i,
+    zero: __m512i,
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn constants(m: &Modulus) -> Q {
+    Q {
+        q: _mm512_set1_epi64(m.q as i64),
+        q_inv: _mm512_set1_epi64(m.q_inv as i64),
+        zero: _mm512_setzero_si512(),
+    }
+}
+
+/// (lo + hi·2^52)/2^52 mod q in (−q, …), made non-negative: canonical when the sum is below q·2^52.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn reduce(k: Q, lo: __m512i, hi: __m512i) -> __m512i {
+    let hi = _mm512_add_epi64(hi, _mm512_srli_epi64::<52>(lo));
+    reduce_no_carry(k, lo, hi)
+}
+
+/// [`reduce`] for a single product, whose lo is below 2^52.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn reduce_no_carry(k: Q, lo: __m512i, hi: __m512i) -> __m512i {
+    // The multipliers read the low 52 bits only, so that lo needs no mask.
+    let m = _mm512_madd52lo_epu64(k.zero, lo, k.q_inv);
+    let t = _mm512_madd52hi_epu64(k.zero, m, k.q);
+    let r = _mm512_sub_epi64(hi, t);
+    _mm512_min_epu64(r, _mm512_add_epi64(r, k.q))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn mul1(k: Q, a: __m512i, b: __m512i) -> __m512i {
+    let lo = _mm512_madd52lo_epu64(k.zero, a, b);
+    let hi = _mm512_madd52hi_epu64(k.zero, a, b);
+    reduce_no_carry(k, lo, hi)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn add1(k: Q, a: __m512i, b: __m512i) -> __m512i {
+    let s = _mm512_add_epi64(a, b);
+    _mm512_min_epu64(s, _mm512_sub_epi64(s, k.q))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn sub1(k: Q, a: __m512i, b: __m512i) -> __m512i {
+    let d = _mm512_sub_epi64(a, b);
+    _mm512_min_epu64(d, _mm512_add_epi64(d, k.q))
+}
+
+/// Takes a number below q·2^steps below q.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn fold(k: Q, mut r: __m512i, steps: u32) -> __m512i {
+    for s in (0..steps).rev() {
+        let multiple = _mm512_sll_epi64(k.q, _mm_cvtsi64_si128(i64::from(s)));
+        r = _mm512_min_epu64(r, _mm512_sub_epi64(r, multiple));
+    }
+    r
+}
+
+/// A sum of `terms` products of numbers below 2^50 and below q is below terms·q·2^50, so that its
+/// Montgomery quotient is below terms/4·q: how many conditional subtractions that leaves.
+fn fold_steps(terms: usize) -> u32 {
+    if terms <= 4 {
+        0
+    } else {
+        terms.div_ceil(4).next_power_of_two().trailing_zeros()
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load(p: *const u64, i: usize) -> __m512i {
+    // SAFETY: the caller passes i + 8 ≤ length of the slice that p points into.
+    unsafe { _mm512_loadu_si512(p.add(i).cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn store(p: *mut u64, i: usize, v: __m512i) {
+    // SAFETY: the caller passes i + 8 ≤ length of the slice that p points into.
+    unsafe { _mm512_storeu_si512(p.add(i).cast(), v) }
+}
+
+/// Checks once that every slice of a call is as long as the first and whole registers long.
+macro_rules! same_length {
+    ($n:expr $(, $len:expr)*) => {
+        assert!($n % LANES == 0 $(&& $len == $n)*, "kernel operands of unequal length")
+    };
+}
+
+macro_rules! define {
+    ($(fn $name:ident($m:ident, $($arg:ident : $ty:ty),*) $body:block)*) => {
+        mod compiled {
+            use super::*;
+            $(
+                #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+                pub(super) fn $name($m: &Modulus, $($arg: $ty),*) $body
+            )*
+        }
+        $(
+            pub(crate) fn $name($m: &Modulus, $($arg: $ty),*) {
+                // SAFETY: `Path::Ifma` is only chosen after `available`.
+                unsafe { compiled::$name($m, $($arg),*) }
+            }
+        )*
+    };
+}
+
+/// One loop: `out[i] = expression(loads at i)`. The macro has checked the lengths.
+macro_rules! map {
+    ($m:ident, $k:ident, $out:ident = |$($v:ident = $src:ident),*| $e:expr) => {{
+        same_length!($out.len() $(, $src.len())*);
+        let $k = constants($m);
+        let n = $out.len();
+        let out = $out.as_mut_ptr();
+        $(let $src = $src.as_ptr();)*
+        let mut i = 0;
+        while i < n {
+            // SAFETY: i + 8 ≤ n, the length of every slice.
+            unsafe {
+                $(let $v = load($src, i);)*
+                store(out, i, $e);
+            }
+            i += LANES;
+        }
+    }};
+    // In place: $v0 is the old value.
+    ($m:ident, $k:ident, $out:ident = |$v0:ident; $($v:ident = $src:ident),*| $e:expr) => {{
+        same_length!($out.len() $(, $src.len())*);
+        let $k = constants($m);
+        let n = $out.len();
+        let out = $out.as_mut_ptr();
+        $(let $src = $src.as_ptr();)*
+        let mut i = 0;
+        while i < n {
+            // SAFETY: i + 8 ≤ n, the length of every slice.
+            unsafe {
+                let $v0 = load(out, i);
+                $(let $v = load($src, i);)*
+                store(out, i, $e);
+            }
+            i += LANES;
+        }
+    }};
+}
+
+define! {
+    fn add_assign(m, a: &mut [u64], b: &[u64]) { map!(m, k, a = |x; y = b| add1(k, x, y)) }
+    fn add_to(m, out: &mut [u64], a: &[u64], b: &[u64]) { map!(m, k, out = |x = a, y = b| add1(k, x, y)) }
+    fn sub_assign(m, a: &mut [u64], b: &[u64]) { map!(m, k, a = |x; y = b| sub1(k, x, y)) }
+    fn sub_to(m, out: &mut [u64], a: &[u64], b: &[u64]) { map!(m, k, out = |x = a, y = b| sub1(k, x, y)) }
+    fn neg_to(m, out: &mut [u64], a: &[u64]) { map!(m, k, out = |x = a| sub1(k, k.zero, x)) }
+    fn neg_assign(m, a: &mut [u64]) { map!(m, k, a = |x; | sub1(k, k.zero, x)) }
+    fn add_const_assign(m, a: &mut [u64], c: u64) {
+        let c = _mm512_set1_epi64(c as i64);
+        map!(m, k, a = |x; | add1(k, x, c))
+    }
+    fn mul_to(m, out: &mut [u64], a: &[u64], b: &[u64]) { map!(m, k, out = |x = a, y = b| mul1(k, x, y)) }
+    fn mul_assign(m, a: &mut [u64], b: &[u64]) { map!(m, k, a = |x; y = b| mul1(k, x, y)) }
+    fn mul_const_to(m, out: &mut [u64], a: &[u64], c: u64) {
+        let c = _mm512_set1_epi64(c as i64);
+        map!(m, k, out = |x = a| mul1(k, x, c))
+    }
+    fn mul_const_assign(m, a: &mut [u64], c: u64) {
+        let c = _mm512_set1_epi64(c as i64);
+        map!(m, k, a = |x; | mul1(k, x, c))
+    }
+    fn mul_add_assign(m, acc: &mut [u64], a: &[u64], b: &[u64]) {
+        map!(m, k, acc = |s; x = a, y = b| add1(k, s, mul1(k, x, y)))
+    }
+    fn mul_const_add_assign(m, acc: &mut [u64], a: &[u64], c: u64) {
+        let c = _mm512_set1_epi64(c as i64);
+        map!(m, k, acc = |s; x = a| add1(k, s, mul1(k, x, c)))
+    }
+    fn sub_mul_const_to(m, out: &mut [u64], x: &[u64], t: &[u64], c: u64) {
+        let c = _mm512_set1_epi64(c as i64);
+        map!(m, k, out = |a = x, b = t| mul1(k, sub1(k, a, b), c))
+    }
+    fn sub_mul_const_add_to(m, out: &mut [u64], x: &[u64], t: &[u64], c: u64, d: &[u64]) {
+        let c = _mm512_set1_epi64(c as i64);
+        map!(m, k, out = |a = x, b = t, e = d| add1(k, mul1(k, sub1(k, a, b), c), e))
+    }
+    fn tensor(m, d0: &mut [u64], d1: &mut [u64], d2: &mut [u64], terms: &[[&[u64]; 4]]) {
+        let n = d0.len();
+        same_length!(n, d1.len(), d2.len());
+        for [a, b, c, d] in terms {
+            same_length!(n, a.len(), b.len(), c.len(), d.len());
+        }
+        assert!(terms.len() <= MAX_TERMS);
+        let k = constants(m);
+        let (steps, steps2) = (fold_steps(terms.len()), fold_steps(2 * terms.len()));
+        let mut i = 0;
+        while i < n {
+            // SAFETY: i + 8 ≤ n, the length of every slice.
+            unsafe {
+                let (mut l0, mut h0, mut l1, mut h1, mut l2, mut h2) =
+                    (k.zero, k.zero, k.zero, k.zero, k.zero, k.zero);
+                for [a0, a1, b0, b1] in terms {
+                    let a0 = load(a0.as_ptr(), i);
+                    let a1 = load(a1.as_ptr(), i);
+                    let b0 = load(b0.as_ptr(), i);
+                    let b1 = load(b1.as_ptr(), i);
+                    l0 = _mm512_madd52lo_epu64(l0, a0, b0);
+                    h0 = _mm512_madd52hi_epu64(h0, a0, b0);
+                    l1 = _mm512_madd52lo_epu64(l1, a0, b1);
+                    h1 = _mm512_madd52hi_epu64(h1, a0, b1);
+                    l2 = _mm512_madd52lo_epu64(l2, a1, b1);
+                    h2 = _mm512_madd52hi_epu64(h2, a1, b1);
+                    l1 = _mm512_madd52lo_epu64(l1, a1, b0);
+                    h1 = _mm512_madd52hi_epu64(h1, a1, b0);
+                }
+                store(d0.as_mut_ptr(), i, fold(k, reduce(k, l0, h0), steps));
+                store(d1.as_mut_ptr(), i, fold(k, reduce(k, l1, h1), steps2));
+                store(d2.as_mut_ptr(), i, fold(k, reduce(k, l2, h2), steps));
+            }
+            i += LANES;
+        }
+    }
+    fn tensor_square(m, d0: &mut [u64], d1: &mut [u64], d2: &mut [u64], a0: &[u64], a1: &[u64]) {
+        let n = d0.len();
+        same_length!(n, d1.len(), d2.len(), a0.len(), a1.len());
+        let k = constants(m);
+        let mut i = 0;
+        while i < n {
+            // SAFETY: i + 8 ≤ n, the length of every slice.
+            unsafe {
+                let x = load(a0.as_ptr(), i);
+                let y = load(a1.as_ptr(), i);
+                let cross = mul1(k, x, y);
+                store(d0.as_mut_ptr(), i, mul1(k, x, x));
+                store(d1.as_mut_ptr(), i, add1(k, cross, cross));
+                store(d2.as_mut_ptr(), i, mul1(k, y, y));
+            }
+            i += LANES;
+        }
+    }
+    fn key_dot(m, out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &[u64]) {
+        let n = out0.len();
+        same_length!(n, out1.len());
+        for x in x {
+            same_length!(n, x.len());
+        }
+        assert!(key.len() >= 2 * n * x.len() && x.len() <= MAX_TERMS);
+        let k = constants(m);
+        let steps = fold_steps(x.len());
+        let mut i = 0;
+        while i < n {
+            // SAFETY: i + 8 ≤ n, the length of every slice; `key` holds 2·n words per digit.
+            unsafe {
+                let (mut l0, mut h0, mut l1, mut h1) = (k.zero, k.zero, k.zero, k.zero);
+                let mut at = i;
+                for x in x {
+                    let x = load(x.as_ptr(), i);
+                    let b = load(key.as_ptr(), at);
+                    let a = load(key.as_ptr(), at + n);
+                    l0 = _mm512_madd52lo_epu64(l0, x, b);
+                    h0 = _mm512_madd52hi_epu64(h0, x, b);
+                    l1 = _mm512_madd52lo_epu64(l1, x, a);
+                    h1 = _mm512_madd52hi_epu64(h1, x, a);
+                    at += 2 * n;
+                }
+                store(out0.as_mut_ptr(), i, fold(k, reduce(k, l0, h0), steps));
+                store(out1.as_mut_ptr(), i, fold(k, reduce(k, l1, h1), steps));
+            }
+            i += LANES;
+        }
+    }
+    fn dot(m, out: &mut [u64], terms: &[(&[u64], &[u64])]) {
+        let n = out.len();
+        for (a, b) in terms {
+            same_length!(n, a.len(), b.len());
+        }
+        assert!(terms.len() <= MAX_TERMS);
+        let k = constants(m);
+        let steps = fold_steps(terms.len());
+        let mut i = 0;
+        while i < n {
+            // SAFETY: i + 8 ≤ n, the length of every slice.
+            unsafe {
+                let (mut lo, mut hi) = (k.zero, k.zero);
+                for (a, b) in terms {
+                    let a = load(a.as_ptr(), i);
+                    let b = load(b.as_ptr(), i);
+                    lo = _mm512_madd52lo_epu64(lo, a, b);
+                    hi = _mm512_madd52hi_epu64(hi, a, b);
+                }
+                store(out.as_mut_ptr(), i, fold(k, reduce(k, lo, hi), steps));
+            }
+            i += LANES;
+        }
+    }
+    fn combine(m, outs: &mut [&mut [u64]], x: &[&[u64]], weights: &[u64]) {
+        let Some(n) = outs.first().map(|o| o.len()) else { return };
+        for out in outs.iter() {
+            same_length!(n, out.len());
+        }
+        for x in x {
+            same_length!(n, x.len());
+        }
+        assert!(weights.len() == outs.len() * x.len() && x.len() <= MAX_TERMS);
+        let k = constants(m);
+        let steps = fold_steps(x.len());
+        let terms = x.len();
+        // Blocks of coefficients that stay in the first cache while the outputs pass over them, four
+        // at a time.
+        const BLOCK: usize = 64;
+        let mut start = 0;
+        while start < n {
+            let end = (start + BLOCK).min(n);
+            let mut first = 0;
+            while first < outs.len() {
+                let group = (outs.len() - first).min(4);
+                let mut i = start;
+                while i < end {
+                    // SAFETY: i + 8 ≤ n, the length of every slice; the weights' length was checked.
+                    unsafe {
+                        let w = weights.as_ptr().add(first * terms);
+                        if group == 4 {
+                            let mut lo = [k.zero; 4];
+                            let mut hi = [k.zero; 4];
+                            for (t, x) in x.iter().enumerate() {
+                                let x = load(x.as_ptr(), i);
+                                for o in 0..4 {
+                                    let w = _mm512_set1_epi64(*w.add(o * terms + t) as i64);
+                                    lo[o] = _mm512_madd52lo_epu64(lo[o], x, w);
+                                    hi[o] = _mm512_madd52hi_epu64(hi[o], x, w);
+                                }
+                            }
+                            for o in 0..4 {
+                                let r = fold(k, reduce(k, lo[o], hi[o]), steps);
+                                store(outs[first + o].as_mut_ptr(), i, r);
+                            }
+                        } else {
+                            for o in 0..group {
+                                let (mut lo, mut hi) = (k.zero, k.zero);
+                                for (t, x) in x.iter().enumerate() {
+                                    let x = load(x.as_ptr(), i);
+                                    let w = _mm512_set1_epi64(*w.add(o * terms + t) as i64);
+                                    lo = _mm512_madd52lo_epu64(lo, x, w);
+                                    hi = _mm512_madd52hi_epu64(hi, x, w);
+                                }
+                                let r = fold(k, reduce(k, lo, hi), steps);
+                                store(outs[first + o].as_mut_ptr(), i, r);
+                            }
+                        }
+                    }
+                    i += LANES;
+                }
+                first += group;
+            }
+            start = end;
+        }
+    }
+    fn enter_signed_to(m, out: &mut [u64], x: &[i64]) {
+        let n = out.len();
+        same_length!(n, x.len());
+        let k = constants(m);
+        // x + o with o the least multiple of q from 2^50 on lies in [0, 2^52) for |x| < 2^50.
+        let offset = _mm512_set1_epi64(((1u64 << 50).div_ceil(m.q) * m.q) as i64);
+        let limit = _mm512_set1_epi64(1 << 50);
+        let r2 = _mm512_set1_epi64(m.r2 as i64);
+        let mut i = 0;
+        while i < n {
+            // SAFETY: i + 8 ≤ n, the length of both slices.
+            unsafe {
+                let v = load(x.as_ptr().cast(), i);
+                let wide = _mm512_cmpge_epu64_mask(_mm512_abs_epi64(v), limit);
+                if wide == 0 {
+                    store(out.as_mut_ptr(), i, mul1(k, _mm512_add_epi64(v, offset), r2));
+                } else {
+                    for j in i..i + LANES {
+                        *out.as_mut_ptr().add(j) = m.enter_signed(*x.as_ptr().add(j));
+                    }
+                }
+            }
+            i += LANES;
+        }
+    }
+}
+
+/// See [`super::quotient`]: the same operations in the same order.
+pub(crate) fn quotient(v: &mut [u64], y: &[u64], reciprocal: &[f64]) {
+    #[target_feature(enable = "avx512f,avx512dq")]
+    fn compiled(v: &mut [u64], y: &[u64], reciprocal: &[f64]) {
+        let n = v.len();
+        assert!(n % LANES == 0 && y.len() == n * reciprocal.len());
+        let mut i = 0;
+        while i < n {
+            // SAFETY: i + 8 ≤ n, the length of v and of each limb of y.
+            unsafe {
+                let mut sum = _mm512_set1_pd(0.5);
+                for (limb, &r) in reciprocal.iter().enumerate() {
+                    let y = _mm512_cvtepu64_pd(load(y.as_ptr(), limb * n + i));
+                    sum = _mm512_add_pd(sum, _mm512_mul_pd(y, _mm512_set1_pd(r)));
+                }
+                store(v.as_mut_ptr(), i, _mm512_cvttpd_epu64(sum));
+            }
+            i += LANES;
+        }
+    }
+    // SAFETY: `Path::Ifma` is only chosen after `available`.
+    unsafe { compiled(v, y, reciprocal) }
+}

@@ -1,0 +1,88 @@
+//! Uniform, ternary and Gaussian polynomials.
+
+use std::sync::LazyLock;
+
+use hecc_params::ERROR_STDDEV;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use zeroize::Zeroize;
+
+use super::modulus::Modulus;
+
+/// Largest error: P(|e| > 30) < 2^-64 at σ = 3.2.
+const TAIL: usize = 30;
+
+/// 2^63·P(|e| ≥ k) for k = 1 … 30, e a discrete Gaussian. The tail is summed from its far end, so that
+/// each entry is right to about 2^-50 of itself.
+static THRESHOLDS: LazyLock<[u64; TAIL]> = LazyLock::new(|| {
+    let density = |k: usize| (-((k * k) as f64) / (2.0 * ERROR_STDDEV * ERROR_STDDEV)).exp();
+    let mut tail = [0.0; TAIL];
+    let mut sum = 0.0;
+    for k in (1..=TAIL).rev() {
+        sum += 2.0 * density(k);
+        tail[k - 1] = sum;
+    }
+    let total = sum + density(0);
+    tail.map(|t| (t / total * 2f64.powi(63)) as u64)
+});
+
+/// Discrete Gaussian errors of standard deviation 3.2, cut at ±30. Every sample takes the same
+/// comparisons with the whole table, whatever its value.
+pub(crate) fn gaussian(generator: &mut ChaCha20Rng, out: &mut [i64]) {
+    generator.fill_bytes(bytemuck::cast_slice_mut(out));
+    let thresholds = &*THRESHOLDS;
+    for chunk in out.chunks_mut(64) {
+        gaussian_chunk(chunk, thresholds);
+    }
+}
+
+#[inline(always)]
+fn gaussian_chunk(out: &mut [i64], thresholds: &[u64; TAIL]) {
+    for x in out.iter_mut() {
+        let word = *x as u64;
+        let sign = -((word & 1) as i64);
+        let uniform = word >> 1;
+        let mut magnitude = 0i64;
+        for &t in thresholds {
+            magnitude += i64::from(uniform < t);
+        }
+        *x = (magnitude ^ sign) - sign;
+    }
+}
+
+/// Uniform −1, 0, 1. Bytes from 255 on are drawn again: what is rejected says nothing of what is kept.
+pub(crate) fn ternary(generator: &mut ChaCha20Rng, out: &mut [i64]) {
+    let mut bytes = [0u8; 1024];
+    let mut at = bytes.len();
+    for x in out.iter_mut() {
+        *x = loop {
+            if at == bytes.len() {
+                generator.fill_bytes(&mut bytes);
+                at = 0;
+            }
+            let byte = bytes[at];
+            at += 1;
+            if byte < 255 {
+                break i64::from(byte % 3) - 1;
+            }
+        };
+    }
+    bytes.zeroize();
+}
+
+/// The uniform residues that a seed stands for: word i of ChaCha20 stream `stream`, or, where it is
+/// not below the largest multiple of q below 2^64, the next word after the first N that is; modulo q.
+/// The result is a residue in Montgomery form.
+pub(crate) fn uniform(seed: &[u8; 32], stream: u64, m: &Modulus, out: &mut [u64]) {
+    let mut generator = ChaCha20Rng::from_seed(*seed);
+    generator.set_stream(stream);
+    generator.fill_bytes(bytemuck::cast_slice_mut(out));
+    let limit = (u64::MAX / m.q) * m.q;
+    for x in out.iter_mut() {
+        let mut word = u64::from_le(*x);
+        while word >= limit {
+            word = generator.next_u64();
+        }
+        *x = m.reduce(word);
+    }
+}
