@@ -477,6 +477,27 @@ impl<D: Dialect> Builder<D> {
         }
     }
 
+    /// Appends a parameter and returns its number, for `Input` operations that are pushed later.
+    pub fn add_input(&mut self, input: D::Input) -> u32 {
+        self.circuit.inputs.push(input);
+        self.circuit.inputs.len() as u32 - 1
+    }
+
+    /// Declares a range for a value; see [`Graph::declare`].
+    pub fn declare(&mut self, id: NodeId, range: Interval) {
+        self.circuit.graph.declare(id, range);
+    }
+
+    /// Marks a value `@keep`.
+    pub fn set_keep(&mut self, id: NodeId) {
+        self.circuit.graph.set_keep(id);
+    }
+
+    /// What the circuit carries beside its graph.
+    pub fn meta_mut(&mut self) -> &mut D::Meta {
+        &mut self.circuit.meta
+    }
+
     /// The graph so far.
     pub fn graph(&self) -> &Graph<D> {
         &self.circuit.graph
