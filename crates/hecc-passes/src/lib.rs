@@ -1,4 +1,5 @@
 //! Passes over circuit graphs: optimisation, layout, scale and level management
 
+pub mod layout;
 pub mod pipeline;
 pub mod tensor;

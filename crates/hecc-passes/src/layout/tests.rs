@@ -1,0 +1,527 @@
+use hecc_ir::graph::Real;
+use hecc_ir::graph::{Builder, Circuit, NodeId};
+use hecc_ir::slots::{Coefficient, PlainSource, SlotMap, SlotSource, Slots, SlotsOp, Unpack};
+use hecc_ir::span::Span;
+use hecc_ir::tensor::{
+    Affine, Basis, Param, Polynomial, ResultDecl, Secrecy, Shape, Tensor, TensorMeta, TensorOp,
+    elements,
+};
+use rand::seq::IndexedRandom;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::expand::{Reals, expand};
+use super::*;
+
+/// Every node's value by the meaning of single elements.
+fn reference(circuit: &Circuit<Tensor>, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let graph = &circuit.graph;
+    let mut values: Vec<Vec<f64>> = Vec::new();
+    for id in graph.ids() {
+        let node = graph.node(id);
+        let operands = graph.operands(id);
+        let v = match &node.op {
+            TensorOp::Input(i) => inputs[*i as usize].clone(),
+            TensorOp::Const(c) => c.data().to_vec(),
+            TensorOp::Index(a) => vec![expand::fixed(a) as f64],
+            op => {
+                let data: Vec<&[f64]> = operands
+                    .iter()
+                    .map(|o| values[o.index()].as_slice())
+                    .collect();
+                let shapes: Vec<&[usize]> = operands.iter().map(|o| graph.ty(*o).shape()).collect();
+                expand(&mut Reals, op, &data, &shapes, node.ty.shape())
+            }
+        };
+        values.push(v);
+    }
+    circuit
+        .outputs
+        .iter()
+        .map(|(id, _)| values[id.index()].clone())
+        .collect()
+}
+
+/// The outputs of a lowered circuit for one instance, or for each instance of a batch.
+fn evaluate(lowered: &Circuit<Slots>, instances: &[Vec<Vec<f64>>]) -> Vec<Vec<Vec<f64>>> {
+    let s = lowered.meta.slots;
+    let public: Vec<Vec<Vec<f64>>> = instances
+        .iter()
+        .map(|inputs| {
+            lowered
+                .meta
+                .public
+                .as_ref()
+                .map_or(Vec::new(), |p| reference(p, inputs))
+        })
+        .collect();
+    let place = |source: &SlotSource, of: &dyn Fn(usize) -> Vec<f64>| -> Vec<f64> {
+        match source {
+            SlotSource::Map(SlotMap(map)) => {
+                assert_eq!(map.len(), s);
+                let data = of(0);
+                map.iter()
+                    .map(|e| {
+                        if *e == SlotMap::EMPTY {
+                            0.0
+                        } else {
+                            data[*e as usize]
+                        }
+                    })
+                    .collect()
+            }
+            SlotSource::Element(e) => vec![of(0)[*e as usize]; s],
+            SlotSource::Instances(e) => (0..s)
+                .map(|i| {
+                    if i < instances.len() {
+                        of(i)[*e as usize]
+                    } else {
+                        0.0
+                    }
+                })
+                .collect(),
+        }
+    };
+    let plains: Vec<Vec<f64>> = lowered
+        .meta
+        .plains
+        .iter()
+        .map(|def| {
+            let v = match &def.source {
+                PlainSource::Uniform(v) => vec![*v; s],
+                PlainSource::Vector(v) => v.to_vec(),
+                PlainSource::Public { output, source } => {
+                    place(source, &|i| public[i][*output as usize].clone())
+                }
+            };
+            assert!(v.iter().all(|x| def.range.contains(*x, 1e-9)), "{def:?}");
+            v
+        })
+        .collect();
+    let graph = &lowered.graph;
+    let mut values: Vec<Vec<f64>> = Vec::new();
+    for id in graph.ids() {
+        let ops = graph.operands(id);
+        let get = |i: usize| &values[ops[i].index()];
+        let zip = |f: fn(f64, f64) -> f64| -> Vec<f64> {
+            get(0).iter().zip(get(1)).map(|(a, b)| f(*a, *b)).collect()
+        };
+        let v: Vec<f64> = match graph.op(id) {
+            SlotsOp::Input(i) => {
+                let input = &lowered.inputs[*i as usize];
+                let v = place(&input.source, &|k| {
+                    instances[k][input.param as usize].clone()
+                });
+                assert!(
+                    v.iter().all(|x| input.range.contains(*x, 1e-9)),
+                    "{input:?}"
+                );
+                v
+            }
+            SlotsOp::Plain(p) => plains[p.0 as usize].clone(),
+            SlotsOp::Add => zip(|a, b| a + b),
+            SlotsOp::Sub => zip(|a, b| a - b),
+            SlotsOp::Mul => zip(|a, b| a * b),
+            SlotsOp::Neg => get(0).iter().map(|a| -a).collect(),
+            SlotsOp::Square => get(0).iter().map(|a| a * a).collect(),
+            SlotsOp::LinComb(c) => (0..s)
+                .map(|k| {
+                    c.iter()
+                        .enumerate()
+                        .map(|(i, c)| {
+                            let c = match c {
+                                Coefficient::Const(v) => v.0,
+                                Coefficient::Plain(p) => plains[p.0 as usize][k],
+                            };
+                            c * get(i)[k]
+                        })
+                        .sum()
+                })
+                .collect(),
+            SlotsOp::Rotate(k) => {
+                assert!(k.0 > 0 && (k.0 as usize) < s);
+                (0..s).map(|i| get(0)[(i + k.0 as usize) % s]).collect()
+            }
+        };
+        if let Some(range) = graph.node(id).declared {
+            let ok = v.iter().all(|x| range.contains(*x, 1e-6));
+            assert!(
+                ok,
+                "{id} {:?} leaves the declared {range:?}: {v:?}",
+                graph.op(id)
+            );
+        }
+        values.push(v);
+    }
+    let out = |o: usize, slot: usize| values[lowered.outputs[o].0.index()][slot];
+    (0..instances.len())
+        .map(|i| {
+            lowered
+                .meta
+                .results
+                .iter()
+                .map(|r| match &r.unpack {
+                    Unpack::Slots(places) => places
+                        .iter()
+                        .map(|(o, s)| out(*o as usize, *s as usize))
+                        .collect(),
+                    Unpack::Instances(o) => o.iter().map(|o| out(*o as usize, i)).collect(),
+                    Unpack::Public(k) => public[i][*k as usize].clone(),
+                })
+                .collect()
+        })
+        .collect()
+}
+
+/// Builds small test circuits.
+struct Maker {
+    builder: Builder<Tensor>,
+}
+
+impl Maker {
+    fn new(params: &[(&str, Secrecy, &[usize])]) -> Maker {
+        let inputs = params
+            .iter()
+            .map(|(name, secrecy, shape)| Param {
+                name: (*name).to_owned(),
+                secrecy: *secrecy,
+                shape: Shape::from_slice(shape),
+                range: None,
+                span: Span::default(),
+            })
+            .collect();
+        Maker {
+            builder: Builder::new("test", inputs, TensorMeta::default()),
+        }
+    }
+
+    fn op(&mut self, op: TensorOp, operands: &[NodeId]) -> NodeId {
+        self.builder.push(op, operands, Span::default()).unwrap()
+    }
+
+    fn shape(&self, id: NodeId) -> Shape {
+        Shape::from_slice(self.builder.graph().ty(id).shape())
+    }
+
+    fn done(mut self, outputs: &[NodeId]) -> Circuit<Tensor> {
+        for (i, id) in outputs.iter().enumerate() {
+            let decl = ResultDecl {
+                name: format!("y{i}"),
+                range: None,
+                span: Span::default(),
+            };
+            self.builder.output(*id, decl);
+        }
+        self.builder.finish()
+    }
+}
+
+const SECRET: Secrecy = Secrecy::Secret;
+const PUBLIC: Secrecy = Secrecy::Public;
+
+fn draw(rng: &mut impl Rng, n: usize) -> Vec<f64> {
+    (0..n)
+        .map(|_| f64::from(rng.random_range(-8i32..=8)) / 8.0)
+        .collect()
+}
+
+fn options() -> Vec<LayoutOptions> {
+    vec![LayoutOptions {
+        strategy: Strategy::Elements,
+    }]
+}
+
+/// Lowers by every layout and compares with the meaning of the tensors.
+fn agree(circuit: &Circuit<Tensor>, seed: u64, note: &str) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let n = circuit
+        .meta
+        .batch
+        .map_or(1, |b| rng.random_range(1..=b as usize));
+    let instances: Vec<Vec<Vec<f64>>> = (0..n)
+        .map(|_| {
+            circuit
+                .inputs
+                .iter()
+                .map(|p| draw(&mut rng, elements(&p.shape)))
+                .collect()
+        })
+        .collect();
+    let want: Vec<Vec<Vec<f64>>> = instances.iter().map(|i| reference(circuit, i)).collect();
+    for o in options() {
+        let lowered = lower(circuit, &o).unwrap_or_else(|d| panic!("{note}: {d:?}"));
+        assert!(
+            lowered == lower(circuit, &o).unwrap(),
+            "{note} {o:?}: not deterministic"
+        );
+        assert!(
+            lowered == tidy(&lowered),
+            "{note} {o:?}: tidying twice changes something"
+        );
+        let got = evaluate(&lowered, &instances);
+        for (g, w) in got.iter().flatten().zip(want.iter().flatten()) {
+            assert_eq!(g.len(), w.len(), "{note} {o:?}");
+            for (i, (g, w)) in g.iter().zip(w).enumerate() {
+                assert!(
+                    (g - w).abs() <= 1e-9 * (1.0 + w.abs()),
+                    "{note} {o:?}: element {i} is {g}, not {w}"
+                );
+            }
+        }
+    }
+}
+
+/// A random circuit in which every operation can occur.
+fn random_circuit(rng: &mut ChaCha8Rng) -> Circuit<Tensor> {
+    let extent = |rng: &mut ChaCha8Rng| *[1usize, 2, 3, 4, 5, 7].choose(rng).unwrap();
+    let shape = |rng: &mut ChaCha8Rng| -> Vec<usize> {
+        (0..rng.random_range(0..=3)).map(|_| extent(rng)).collect()
+    };
+    let shapes: Vec<Vec<usize>> = (0..3).map(|_| shape(rng)).collect();
+    let mut m = Maker::new(&[
+        ("x", SECRET, &shapes[0]),
+        ("y", SECRET, &shapes[1]),
+        ("p", PUBLIC, &shapes[2]),
+    ]);
+    let mut pool: Vec<(NodeId, u32)> = (0..3).map(|i| (m.op(TensorOp::Input(i), &[]), 1)).collect();
+    let c = shape(rng);
+    let values = draw(rng, elements(&c));
+    pool.push((m.op(TensorOp::Const(public::constant(&c, values)), &[]), 0));
+    let steps = rng.random_range(3..14);
+    for _ in 0..steps {
+        let (a, da) = *pool[rng.random_range(0..pool.len())..].first().unwrap();
+        let (b, db) = *pool.choose(rng).unwrap();
+        let (sa, sb) = (m.shape(a), m.shape(b));
+        let made = random_op(rng, &mut m, (a, &sa, da), (b, &sb, db));
+        if let Some((id, degree)) = made
+            && degree <= 6
+            && elements(&m.shape(id)) <= 400
+        {
+            pool.push((id, degree));
+        }
+    }
+    let last = pool.len() - 1;
+    let outputs: Vec<NodeId> = (0..rng.random_range(1..=2))
+        .map(|i| pool[last - i].0)
+        .collect();
+    m.done(&outputs)
+}
+
+type Picked<'a> = (NodeId, &'a [usize], u32);
+
+fn random_op(
+    rng: &mut ChaCha8Rng,
+    m: &mut Maker,
+    (a, sa, da): Picked,
+    (b, sb, db): Picked,
+) -> Option<(NodeId, u32)> {
+    let constant = |rng: &mut ChaCha8Rng, m: &mut Maker, s: &[usize]| {
+        let values = draw(rng, elements(s));
+        m.op(TensorOp::Const(public::constant(s, values)), &[])
+    };
+    Some(match rng.random_range(0..22) {
+        k @ 0..=4 => {
+            // numpy broadcasting of both to a common shape
+            let to = hecc_ir::tensor::broadcast(sa, sb)?;
+            let a = if sa == to.as_slice() {
+                a
+            } else {
+                m.op(TensorOp::Broadcast(to.clone()), &[a])
+            };
+            let b = if sb == to.as_slice() {
+                b
+            } else {
+                m.op(TensorOp::Broadcast(to), &[b])
+            };
+            match k {
+                0 | 1 => (m.op(TensorOp::Add, &[a, b]), da.max(db)),
+                2 => (m.op(TensorOp::Sub, &[a, b]), da.max(db)),
+                _ => (m.op(TensorOp::Mul, &[a, b]), da + db),
+            }
+        }
+        5 => (m.op(TensorOp::Neg, &[a]), da),
+        6 => {
+            let n = rng.random_range(0..=3);
+            (m.op(TensorOp::Pow(n), &[a]), da * n)
+        }
+        7 => {
+            let coefficients = draw(rng, 4).into_iter().map(Real).collect();
+            let basis = if rng.random() {
+                Basis::Monomial
+            } else {
+                Basis::Chebyshev {
+                    lo: Real(-3.0),
+                    hi: Real(1.0),
+                }
+            };
+            (
+                m.op(
+                    TensorOp::Poly(Polynomial {
+                        basis,
+                        coefficients,
+                    }),
+                    &[a],
+                ),
+                da * 3,
+            )
+        }
+        8 | 9 => {
+            let fits = (1..=2).contains(&sa.len())
+                && (1..=2).contains(&sb.len())
+                && sa[sa.len() - 1] == sb[0];
+            if fits {
+                (m.op(TensorOp::MatMul, &[a, b]), da + db)
+            } else if (1..=2).contains(&sa.len()) {
+                let n = rng.random_range(1..=5);
+                let w = constant(rng, m, &[sa[sa.len() - 1], n]);
+                (m.op(TensorOp::MatMul, &[a, w]), da)
+            } else {
+                return None;
+            }
+        }
+        10 | 11 => {
+            let axes = (0..sa.len()).filter(|_| rng.random()).collect();
+            (m.op(TensorOp::Sum(axes), &[a]), da)
+        }
+        12 => {
+            let to = Shape::from_slice(&[elements(sa)]);
+            (m.op(TensorOp::Reshape(to), &[a]), da)
+        }
+        13 => {
+            let perm = (0..sa.len()).rev().collect();
+            (m.op(TensorOp::Transpose(perm), &[a]), da)
+        }
+        14 => {
+            let sizes: Shape = sa.iter().map(|n| rng.random_range(1..=*n)).collect();
+            let starts = sa
+                .iter()
+                .zip(&sizes)
+                .map(|(n, s)| Affine::constant(rng.random_range(0..=n - s) as i64))
+                .collect();
+            (m.op(TensorOp::Slice { starts, sizes }, &[a]), da)
+        }
+        15 => {
+            let fits = sa.len() == sb.len() && sa.iter().zip(sb).all(|(x, y)| y <= x);
+            if !fits {
+                return None;
+            }
+            let starts = sa
+                .iter()
+                .zip(sb)
+                .map(|(n, s)| Affine::constant(rng.random_range(0..=n - s) as i64))
+                .collect();
+            (m.op(TensorOp::Update { starts }, &[a, b]), da.max(db))
+        }
+        16 => {
+            if sa.is_empty() || sa.len() != sb.len() {
+                return None;
+            }
+            let axis = rng.random_range(0..sa.len());
+            let alike = (0..sa.len()).all(|i| i == axis || sa[i] == sb[i]);
+            let b = if alike { b } else { a };
+            (m.op(TensorOp::Concat(axis), &[a, b]), da.max(db))
+        }
+        17 => {
+            let side = |rng: &mut ChaCha8Rng| sa.iter().map(|_| rng.random_range(0..=2)).collect();
+            let (before, after) = (side(rng), side(rng));
+            (m.op(TensorOp::Pad { before, after }, &[a]), da)
+        }
+        18 => {
+            if sa.len() != 1 {
+                return None;
+            }
+            let k = Affine::constant(rng.random_range(-9..=9));
+            (m.op(TensorOp::Roll(k), &[a]), da)
+        }
+        19 => {
+            if sa.len() != 1 && sa.len() != 2 {
+                return None;
+            }
+            (m.op(TensorOp::Diag, &[a]), da)
+        }
+        20 => {
+            if sa.len() != 3 {
+                return None;
+            }
+            let (kh, kw) = (rng.random_range(1..=sa[1]), rng.random_range(1..=sa[2]));
+            let k = constant(rng, m, &[2, sa[0], kh, kw]);
+            let stride = rng.random_range(1..=2);
+            (m.op(TensorOp::Conv2d { stride }, &[a, k]), da)
+        }
+        _ => {
+            if sa.len() < 2 {
+                return None;
+            }
+            let n = rng.random_range(1..=2);
+            if sa[sa.len() - 1] < n || sa[sa.len() - 2] < n {
+                return None;
+            }
+            (m.op(TensorOp::SumPool(n), &[a]), da)
+        }
+    })
+}
+
+#[test]
+fn random_circuits_mean_the_same() {
+    for seed in 0..300 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut circuit = random_circuit(&mut rng);
+        if seed % 5 == 0 {
+            circuit.meta.batch = Some(rng.random_range(1..=9));
+        }
+        agree(&circuit, seed, &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn long_chains_are_near_linear() {
+    let n = 32768;
+    let mut m = Maker::new(&[("x", SECRET, &[n])]);
+    let x = m.op(TensorOp::Input(0), &[]);
+    let mut p = None;
+    for i in 0..n {
+        let starts = vec![Affine::constant(i as i64)];
+        let cut = m.op(
+            TensorOp::Slice {
+                starts,
+                sizes: Shape::from_slice(&[1]),
+            },
+            &[x],
+        );
+        let e = m.op(TensorOp::Reshape(Shape::new()), &[cut]);
+        p = Some(match p {
+            None => e,
+            Some(p) => m.op(TensorOp::Mul, &[p, e]),
+        });
+    }
+    let circuit = m.done(&[p.unwrap()]);
+    let lowered = lower(&circuit, &LayoutOptions::default()).unwrap();
+    assert_eq!(lowered.graph.len(), 2 * n - 1);
+
+    let n = 65536;
+    let mut m = Maker::new(&[("x", SECRET, &[n]), ("y", SECRET, &[n])]);
+    let (x, y) = (m.op(TensorOp::Input(0), &[]), m.op(TensorOp::Input(1), &[]));
+    let mut sum = None;
+    for i in 0..n {
+        let mut at = |v| {
+            let starts = vec![Affine::constant(i as i64)];
+            let cut = m.op(
+                TensorOp::Slice {
+                    starts,
+                    sizes: Shape::from_slice(&[1]),
+                },
+                &[v],
+            );
+            m.op(TensorOp::Reshape(Shape::new()), &[cut])
+        };
+        let (a, b) = (at(x), at(y));
+        let product = m.op(TensorOp::Mul, &[a, b]);
+        sum = Some(match sum {
+            None => product,
+            Some(s) => m.op(TensorOp::Add, &[s, product]),
+        });
+    }
+    let circuit = m.done(&[sum.unwrap()]);
+    let lowered = lower(&circuit, &LayoutOptions::default()).unwrap();
+    assert_eq!(lowered.graph.len(), 3 * n + 1);
+}
