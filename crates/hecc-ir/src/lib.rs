@@ -3,10 +3,13 @@
 //! Three dialects share one graph: [`tensor::Tensor`] (what a program says), [`slots::Slots`]
 //! (layout chosen) and [`ckks::Ckks`] (levels, scales and degrees chosen).
 
+pub mod algebra;
 pub mod ckks;
 pub mod diag;
 pub mod graph;
+pub mod interp;
 pub mod program;
+pub mod secrecy;
 pub mod slots;
 pub mod span;
 pub mod tensor;
