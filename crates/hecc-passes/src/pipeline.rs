@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::tensor::build::Simplify;
 use crate::tensor::cost::{self, Cost};
-use crate::tensor::{expand, simplify, unroll};
+use crate::tensor::{balance, expand, simplify, unroll};
 
 /// What the optimizer minimises first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -58,6 +58,16 @@ impl Default for Options {
 }
 
 impl Options {
+    /// What is looked at first in a value.
+    pub fn key(&self) -> balance::Key {
+        match self.objective {
+            Objective::Depth => balance::by_depth,
+            Objective::Levels | Objective::Bandwidth | Objective::Work | Objective::Time => {
+                balance::by_levels
+            }
+        }
+    }
+
     /// How much the work may grow over that of `-O 1`.
     pub fn growth(&self) -> f64 {
         match self.opt_level {
@@ -173,12 +183,18 @@ pass!(
     DeadCode, "dead-code", true, |c, _| simplify::dead_code(c)
 );
 
+pass!(
+    /// [`balance::balance`].
+    Balance, "balance", false, |c, context| balance::balance(c, context.options.key())
+);
+
 /// The passes of an optimization level, in order; unrolling comes before them.
 pub fn passes(opt_level: u8) -> Vec<Box<dyn Pass>> {
     match opt_level {
         0 => vec![Box::new(Forward), Box::new(AsWritten), Box::new(DeadCode)],
         _ => vec![
             Box::new(SimplifyAll),
+            Box::new(Balance),
             Box::new(AsWritten),
             Box::new(SimplifyAll),
         ],

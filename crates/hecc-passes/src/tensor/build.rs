@@ -1165,6 +1165,18 @@ pub fn sweep(
     simplify: Simplify,
     mut f: impl FnMut(&mut Build, NodeId, &Node<Tensor>, &[NodeId]) -> NodeId,
 ) -> Circuit<Tensor> {
+    sweep_some(circuit, simplify, |build, id, node, operands, _| {
+        Some(f(build, id, node, operands))
+    })
+}
+
+/// As [`sweep`], but `f` may leave a node out when no node that it keeps needs it; it also sees
+/// what every earlier node became.
+pub fn sweep_some(
+    circuit: &Circuit<Tensor>,
+    simplify: Simplify,
+    mut f: impl FnMut(&mut Build, NodeId, &Node<Tensor>, &[NodeId], &[NodeId]) -> Option<NodeId>,
+) -> Circuit<Tensor> {
     let live = circuit.live();
     let mut build = Build::like(circuit, simplify);
     let mut map: Vec<NodeId> = vec![NodeId(u32::MAX); circuit.graph.len()];
@@ -1179,9 +1191,10 @@ pub fn sweep(
             .iter()
             .map(|o| map[o.index()])
             .collect();
-        let new = f(&mut build, id, node, &operands);
-        build.inherit(new, node);
-        map[id.index()] = new;
+        if let Some(new) = f(&mut build, id, node, &operands, &map) {
+            build.inherit(new, node);
+            map[id.index()] = new;
+        }
     }
     let outputs: Vec<_> = circuit
         .outputs

@@ -26,17 +26,10 @@ pub struct Fact {
     pub secret: bool,
     /// Most products of two secrets on a path to it.
     pub depth: u32,
-    /// Most levels on a path to it.
+    /// Most levels on a path to it, when factors that are pending may stay so.
     pub level: u32,
-    /// Whether it carries a factor that is not yet multiplied in.
-    pub pending: bool,
-}
-
-impl Fact {
-    /// The level once a pending factor is multiplied in.
-    pub fn settled(self) -> u32 {
-        self.level + u32::from(self.pending)
-    }
+    /// The same when no factor is left pending: what a sum needs.
+    pub settled: u32,
 }
 
 /// How a public factor affects levels.
@@ -129,7 +122,7 @@ pub fn fact(
                     secret: true,
                     depth: a.depth.max(b.depth) + 1,
                     level: a.level.max(b.level) + 1,
-                    pending: a.pending || b.pending,
+                    settled: a.settled.max(b.settled) + 1,
                 };
             }
             let (x, public) = if a.secret {
@@ -157,6 +150,7 @@ pub fn fact(
             Fact {
                 depth: a.depth + up,
                 level: a.level + up,
+                settled: a.settled + up,
                 ..a
             }
         }
@@ -167,8 +161,8 @@ pub fn fact(
             Fact {
                 secret: true,
                 depth: a.depth + up.min(d),
-                level: a.settled() + up + 1,
-                pending: false,
+                level: a.settled + up + 1,
+                settled: a.settled + up + 1,
             }
         }
         TensorOp::Neg
@@ -191,8 +185,8 @@ fn sum_of(a: Fact, b: Fact) -> Fact {
         (true, true) => Fact {
             secret: true,
             depth: a.depth.max(b.depth),
-            level: a.settled().max(b.settled()),
-            pending: false,
+            level: a.settled.max(b.settled),
+            settled: a.settled.max(b.settled),
         },
         (true, false) => a,
         (false, _) => b,
@@ -202,9 +196,13 @@ fn sum_of(a: Fact, b: Fact) -> Fact {
 fn by_public(x: Fact, kind: Factor) -> Fact {
     match kind {
         Factor::Integer => x,
-        Factor::Uniform => Fact { pending: true, ..x },
+        Factor::Uniform => Fact {
+            settled: x.settled.max(x.level + 1),
+            ..x
+        },
         Factor::Other => Fact {
             level: x.level + 1,
+            settled: x.settled.max(x.level + 1),
             ..x
         },
     }

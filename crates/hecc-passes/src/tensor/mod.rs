@@ -4,6 +4,7 @@
 //! circuit. All of them keep the meaning of the program exactly, as a polynomial with rational
 //! coefficients: constants are folded only where f64 holds the result exactly.
 
+pub mod balance;
 pub mod build;
 pub mod cost;
 pub mod exact;
