@@ -2,12 +2,14 @@
 
 pub mod approx;
 pub mod ast;
+mod format;
 mod fs;
 mod lexer;
 pub mod load;
 mod parser;
 mod suggest;
 
+pub use format::format;
 pub use fs::FileSystem;
 pub use lexer::MAX_SOURCE_BYTES;
 pub use parser::{MAX_ERRORS, decode, parse};
