@@ -1,0 +1,397 @@
+//! From a plan and a modulus chain to the CKKS circuit.
+
+use hecc_ir::ckks::{Ckks, CkksInput, CkksOp, CkksType};
+use hecc_ir::graph::{Builder, Circuit, NodeId, Real};
+use hecc_ir::slots::{Coefficient, PlainId, Slots};
+use hecc_ir::span::Span;
+use hecc_params::{Level, Scale};
+use rustc_hash::FxHashMap;
+
+use super::plan::{Plan, PlanStep, Step, StepOp, Term, uniform_plain};
+
+/// A modulus chain with the canonical scale of each level.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    /// q_0 … q_L.
+    pub primes: Vec<u64>,
+    /// S_0 … S_L.
+    pub scales: Vec<f64>,
+}
+
+impl Chain {
+    /// A chain without primes: every q_l is Δ, as far as measures care.
+    pub fn ideal(bits: u32, depth: u32) -> Chain {
+        let delta = 1u64 << bits;
+        Chain {
+            primes: vec![delta; depth as usize + 1],
+            scales: vec![delta as f64; depth as usize + 1],
+        }
+    }
+}
+
+struct Emitter<'a> {
+    slots: &'a Circuit<Slots>,
+    plan: &'a Plan,
+    chain: &'a Chain,
+    /// Level of the outputs: 0, or more when the bottom of the chain needs room.
+    bottom: u32,
+    builder: Builder<Ckks>,
+    /// The node of each step, in its own rank.
+    nodes: Vec<NodeId>,
+    inputs: Vec<u32>,
+}
+
+/// Emits the circuit of a plan.
+pub(crate) fn emit(
+    slots: &Circuit<Slots>,
+    plan: &Plan,
+    chain: &Chain,
+    bottom: u32,
+) -> Circuit<Ckks> {
+    let linear = linear_steps(plan);
+    let mut inputs = Vec::new();
+    let mut input_of = vec![u32::MAX; slots.inputs.len()];
+    for (i, step) in plan.steps.iter().enumerate() {
+        if let StepOp::Input(n) = step.op
+            && input_of[n as usize] == u32::MAX
+        {
+            let level = plan.levels[i] + bottom;
+            input_of[n as usize] = inputs.len() as u32;
+            inputs.push(CkksInput {
+                packed: slots.inputs[n as usize].clone(),
+                level: Level(level),
+                scale: Scale(chain.scales[level as usize] / step.factor),
+            });
+        }
+    }
+    let mut emitter = Emitter {
+        slots,
+        plan,
+        chain,
+        bottom,
+        builder: Builder::new(slots.name.clone(), inputs, slots.meta.clone()),
+        nodes: Vec::with_capacity(plan.steps.len()),
+        inputs: input_of,
+    };
+    for (i, step) in plan.steps.iter().enumerate() {
+        let mut node = emitter.step(i, step);
+        let span = slots.graph.span(step.node);
+        if linear[i] && emitter.degree(node) == 2 {
+            node = emitter.push(CkksOp::Relinearize, &[node], span);
+        }
+        if step.main {
+            emitter
+                .builder
+                .inherit(node, slots.graph.node(step.node));
+        }
+        emitter.nodes.push(node);
+    }
+    for &o in &plan.outputs {
+        let span = slots.graph.span(plan.steps[o.index()].node);
+        let node = emitter.first(o, span);
+        let node = emitter.drop_to(node, bottom, span);
+        emitter.builder.output(node, ());
+    }
+    emitter.builder.finish()
+}
+
+/// Which steps are relinearized where they stand: who multiplies, rotates or is sent back needs it,
+/// and a value that is the only one of degree 2 in several sums is cheaper relinearized once.
+fn linear_steps(plan: &Plan) -> Vec<bool> {
+    let n = plan.steps.len();
+    let mut wanted = vec![false; n];
+    for o in &plan.outputs {
+        wanted[o.index()] = true;
+    }
+    for step in &plan.steps {
+        match &step.op {
+            StepOp::Mul(a, b) => {
+                wanted[a.index()] = true;
+                wanted[b.index()] = true;
+            }
+            StepOp::Square(a) | StepOp::Rotate(a, _) => wanted[a.index()] = true,
+            StepOp::Input(_)
+            | StepOp::MulPlain(..)
+            | StepOp::Sum(_)
+            | StepOp::AddPlain { .. } => {}
+        }
+    }
+    // Degrees when nothing else is relinearized, and for each step its users in which it alone is of degree 2.
+    let mut quadratic = vec![false; n];
+    let mut alone = vec![0u32; n];
+    for (i, step) in plan.steps.iter().enumerate() {
+        let lazy = |s: Step| quadratic[s.index()] && !wanted[s.index()];
+        quadratic[i] = match &step.op {
+            StepOp::Mul(..) | StepOp::Square(_) => true,
+            StepOp::Input(_) | StepOp::Rotate(..) => false,
+            StepOp::MulPlain(a, _) | StepOp::AddPlain { step: a, .. } => {
+                if lazy(*a) {
+                    alone[a.index()] += 1;
+                }
+                lazy(*a)
+            }
+            StepOp::Sum(terms) => {
+                let mut found: Option<Step> = None;
+                let mut several = false;
+                for t in terms.iter().filter(|t| lazy(t.step)) {
+                    several |= found.is_some_and(|f| f != t.step);
+                    found = Some(t.step);
+                }
+                if let (Some(f), false) = (found, several) {
+                    alone[f.index()] += 1;
+                }
+                found.is_some()
+            }
+        };
+    }
+    for i in 0..n {
+        wanted[i] |= alone[i] >= 2;
+    }
+    wanted
+}
+
+impl Emitter<'_> {
+    // The emitter builds only what the dialect admits: a refusal is a mistake of this module.
+    fn push(&mut self, op: CkksOp, operands: &[NodeId], span: Span) -> NodeId {
+        match self.builder.push(op, operands, span) {
+            Ok(id) => id,
+            Err(e) => panic!("scale management built an ill-typed node: {e}"),
+        }
+    }
+
+    fn cipher(&self, id: NodeId) -> (u32, f64, u8) {
+        match *self.builder.graph().ty(id) {
+            CkksType::Cipher {
+                level,
+                scale,
+                degree,
+            } => (level.0, scale.0, degree),
+            CkksType::Plain { .. } => panic!("a plaintext stands where a ciphertext is meant"),
+        }
+    }
+
+    fn degree(&self, id: NodeId) -> u8 {
+        self.cipher(id).2
+    }
+
+    fn level_of(&self, step: Step) -> u32 {
+        self.plan.levels[step.index()] + self.bottom
+    }
+
+    /// S_level^rank / factor.
+    fn canonical(&self, level: u32, rank: u8, factor: f64) -> f64 {
+        let s = self.chain.scales[level as usize];
+        if rank == 1 { s / factor } else { s * s / factor }
+    }
+
+    fn rescale(&mut self, id: NodeId, span: Span) -> NodeId {
+        let (level, ..) = self.cipher(id);
+        let prime = self.chain.primes[level as usize];
+        self.push(CkksOp::Rescale { prime }, &[id], span)
+    }
+
+    fn drop_to(&mut self, id: NodeId, level: u32, span: Span) -> NodeId {
+        if self.cipher(id).0 == level {
+            id
+        } else {
+            self.push(CkksOp::DropLevel(Level(level)), &[id], span)
+        }
+    }
+
+    /// The form of rank 1, at whatever level it has.
+    fn first(&mut self, step: Step, span: Span) -> NodeId {
+        let id = self.nodes[step.index()];
+        if self.plan.steps[step.index()].rank == 1 {
+            id
+        } else {
+            self.rescale(id, span)
+        }
+    }
+
+    /// The form of rank 1 at this level with the canonical scale of its factor.
+    fn exact(&mut self, step: Step, level: u32, span: Span) -> NodeId {
+        let id = self.first(step, span);
+        if self.cipher(id).0 == level {
+            return id;
+        }
+        let factor = self.plan.steps[step.index()].factor;
+        let want = self.canonical(level, 1, factor);
+        let id = self.drop_to(id, level + 1, span);
+        let prime = self.chain.primes[level as usize + 1] as f64;
+        let by = want * prime / self.cipher(id).1;
+        let id = self.push(
+            CkksOp::MulScalar {
+                value: Coefficient::Const(Real(1.0)),
+                scale: Real(by),
+            },
+            &[id],
+            span,
+        );
+        self.rescale(id, span)
+    }
+
+    /// The form of rank 1 at this level, its scale as it comes.
+    fn loose(&mut self, step: Step, level: u32, span: Span) -> NodeId {
+        let id = self.first(step, span);
+        self.drop_to(id, level, span)
+    }
+
+    fn step(&mut self, i: usize, step: &PlanStep) -> NodeId {
+        let level = self.level_of(Step(i as u32));
+        let span = self.slots.graph.span(step.node);
+        match &step.op {
+            StepOp::Input(n) => self.push(CkksOp::Input(self.inputs[*n as usize]), &[], span),
+            StepOp::Mul(a, b) => {
+                let a = self.exact(*a, level, span);
+                let b = self.exact(*b, level, span);
+                self.push(CkksOp::Mul, &[a, b], span)
+            }
+            StepOp::Square(a) => {
+                let a = self.exact(*a, level, span);
+                self.push(CkksOp::Square, &[a], span)
+            }
+            StepOp::MulPlain(a, plain) => {
+                let a = self.loose(*a, level, span);
+                let scale = self.canonical(level, 2, step.factor) / self.cipher(a).1;
+                let p = self.encode(*plain, level, scale, span);
+                self.push(CkksOp::Mul, &[a, p], span)
+            }
+            StepOp::Rotate(a, k) => {
+                let a = self.exact(*a, level, span);
+                self.push(CkksOp::Rotate(*k), &[a], span)
+            }
+            StepOp::Sum(terms) => self.sum(terms, step.rank, level, step.factor, span),
+            StepOp::AddPlain {
+                step: a,
+                plain,
+                negate,
+            } => {
+                let one = Term {
+                    step: *a,
+                    coefficient: Coefficient::Const(Real(1.0)),
+                    up: false,
+                };
+                let id = self.sum(&[one], step.rank, level, step.factor, span);
+                self.add_plain(id, *plain, *negate, span)
+            }
+        }
+    }
+
+    fn encode(&mut self, plain: PlainId, level: u32, scale: f64, span: Span) -> NodeId {
+        let op = CkksOp::Encode {
+            plain,
+            level: Level(level),
+            scale: Real(scale),
+        };
+        self.push(op, &[], span)
+    }
+
+    fn add_plain(&mut self, id: NodeId, plain: PlainId, negate: bool, span: Span) -> NodeId {
+        match (uniform_plain(self.slots, plain), negate) {
+            (Some(Coefficient::Const(v)), _) => {
+                let v = if negate { -v.0 } else { v.0 };
+                self.push(
+                    CkksOp::AddScalar(Coefficient::Const(Real(v))),
+                    &[id],
+                    span,
+                )
+            }
+            (Some(c @ Coefficient::Plain(_)), false) => {
+                self.push(CkksOp::AddScalar(c), &[id], span)
+            }
+            _ => {
+                let (level, scale, _) = self.cipher(id);
+                let p = self.encode(plain, level, scale, span);
+                let op = if negate { CkksOp::Sub } else { CkksOp::Add };
+                self.push(op, &[id, p], span)
+            }
+        }
+    }
+
+    /// Σ coefficient · term at `level` with the canonical scale of `rank` and `factor`: terms of one
+    /// scale together, then the groups.
+    fn sum(&mut self, terms: &[Term], rank: u8, level: u32, factor: f64, span: Span) -> NodeId {
+        struct Group {
+            scale: f64,
+            operands: Vec<NodeId>,
+            coefficients: Vec<Coefficient>,
+        }
+        let target = self.canonical(level, rank, factor);
+        let mut groups: Vec<Group> = Vec::new();
+        let mut cells: FxHashMap<i64, usize> = FxHashMap::default();
+        for t in terms {
+            let id = if rank == 1 {
+                self.exact(t.step, level, span)
+            } else if t.up
+                || self.plan.steps[t.step.index()].rank == 1
+                || self.level_of(t.step) != level
+            {
+                self.loose(t.step, level, span)
+            } else {
+                self.nodes[t.step.index()]
+            };
+            let scale = self.cipher(id).1;
+            // Scales that agree but for f64 rounding fall into one cell, or into two side by side.
+            let cell = (scale.log2() * (1u64 << 38) as f64).round() as i64;
+            let alike = [cell, cell - 1, cell + 1]
+                .iter()
+                .find_map(|c| cells.get(c).copied());
+            match alike {
+                Some(g) => {
+                    groups[g].operands.push(id);
+                    groups[g].coefficients.push(t.coefficient);
+                }
+                None => {
+                    cells.insert(cell, groups.len());
+                    groups.push(Group {
+                        scale,
+                        operands: vec![id],
+                        coefficients: vec![t.coefficient],
+                    });
+                }
+            }
+        }
+        let sign = |c: &Coefficient| match c {
+            Coefficient::Const(v) if v.0.abs() == 1.0 => Some(v.0 < 0.0),
+            Coefficient::Const(_) | Coefficient::Plain(_) => None,
+        };
+        let mut sum: Option<NodeId> = None;
+        for g in groups {
+            let by = target / g.scale;
+            let plain_signs = (by - 1.0).abs() < 1e-9;
+            let signs: Option<Vec<bool>> = g.coefficients.iter().map(sign).collect();
+            match signs {
+                Some(signs) if plain_signs && signs.len() <= 2 => {
+                    for (id, minus) in g.operands.into_iter().zip(signs) {
+                        sum = Some(match (sum, minus) {
+                            (None, false) => id,
+                            (None, true) => self.push(CkksOp::Neg, &[id], span),
+                            (Some(s), false) => self.push(CkksOp::Add, &[s, id], span),
+                            (Some(s), true) => self.push(CkksOp::Sub, &[s, id], span),
+                        });
+                    }
+                }
+                _ => {
+                    // Integers as they are, when nothing needs another scale.
+                    let by = if plain_signs { 1.0 } else { by };
+                    let id = if let [value] = g.coefficients[..] {
+                        let scale = Real(by);
+                        self.push(CkksOp::MulScalar { value, scale }, &g.operands, span)
+                    } else {
+                        let op = CkksOp::LinComb {
+                            coefficients: g.coefficients,
+                            scale: Real(by),
+                        };
+                        self.push(op, &g.operands, span)
+                    };
+                    sum = Some(match sum {
+                        None => id,
+                        Some(s) => self.push(CkksOp::Add, &[s, id], span),
+                    });
+                }
+            }
+        }
+        // A sum of the dialect has a term.
+        sum.unwrap_or_else(|| panic!("a sum without terms"))
+    }
+}

@@ -1,0 +1,40 @@
+//! Scale and level management: `Circuit<Slots>` → `Circuit<Ckks>` with checked parameters.
+//!
+//! Four steps, each in its file: ranges of all values ([`ranges`]); which values are rescaled and
+//! which factor waits in a scale (`plan`); levels, primes and operations (`emit`); parameters
+//! (`select`), with the precision that the noise estimate promises (`estimate`).
+//!
+//! Cost: linear in the circuit, but for the outputs that the estimate follows back (at most 16).
+
+mod emit;
+mod estimate;
+mod plan;
+pub mod ranges;
+mod select;
+
+use hecc_ir::ckks::Ckks;
+use hecc_ir::diag::Diagnostic;
+use hecc_ir::graph::Circuit;
+use hecc_ir::slots::Slots;
+
+pub use select::{ScaleOptions, Scaled, check_headroom};
+
+/// Places levels, scales, rescales and relinearizations, and chooses parameters.
+///
+/// # Errors
+/// `E3001` when a range is unbounded, `E3002` when no secure parameters have room, `E3003` when an
+/// override cannot be had, `E3004` when primes run out, `E3005` when a value has no room.
+pub fn lower(circuit: &Circuit<Slots>, options: &ScaleOptions) -> Result<Scaled, Diagnostic> {
+    let ranges = ranges::slots_ranges(circuit);
+    ranges::check_slots_ranges(circuit, &ranges)?;
+    let plan = plan::plan(circuit, &ranges);
+    select::select(circuit, &plan, options)
+}
+
+/// The same without parameters, for measures alone: every prime is the same power of two, and
+/// ranges are not checked. No circuit is too deep for it.
+pub fn lower_ideal(circuit: &Circuit<Slots>) -> Circuit<Ckks> {
+    let ranges = ranges::slots_ranges(circuit);
+    let plan = plan::plan(circuit, &ranges);
+    emit::emit(circuit, &plan, &emit::Chain::ideal(select::USUAL_SCALE, plan.depth), 0)
+}

@@ -1,0 +1,493 @@
+//! Parameter selection: the smallest ring that is secure and precise enough.
+
+use hecc_ir::ckks::{Ckks, CkksOp, CkksType};
+use hecc_ir::diag::Diagnostic;
+use hecc_ir::graph::{Circuit, Interval};
+use hecc_ir::slots::Slots;
+use hecc_ir::span::Span;
+use hecc_ir::tensor::CkksOverrides;
+use hecc_params::{
+    LogN, MAX_LOG_N, MIN_LOG_N, Parameters, ParametersLiteral, Scale, Security, max_log_qp,
+    ntt_prime_nearest, ntt_primes_below,
+};
+
+use super::emit::{Chain, emit};
+use super::estimate::{Model, precision_bits};
+use super::plan::Plan;
+use super::ranges::ckks_ranges;
+
+/// The scale that is tried first, in bits.
+pub(crate) const USUAL_SCALE: u32 = 40;
+/// Primes up to here take the fast NTT.
+const FAST_BITS: u32 = 50;
+/// Most bits of any prime that is chosen here.
+const MOST_BITS: u32 = 60;
+/// Least scale that is tried.
+const LEAST_SCALE: u32 = 22;
+
+/// What parameter selection is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct ScaleOptions {
+    /// `@ckks(…)`.
+    pub overrides: CkksOverrides,
+    /// Bits of precision that the outputs should have.
+    pub target_bits: f64,
+    /// The circuit's place, for messages.
+    pub span: Span,
+}
+
+impl Default for ScaleOptions {
+    fn default() -> Self {
+        ScaleOptions {
+            overrides: CkksOverrides::default(),
+            target_bits: 20.0,
+            span: Span::default(),
+        }
+    }
+}
+
+/// A circuit on a chain of real primes.
+#[derive(Clone, Debug)]
+pub struct Scaled {
+    /// The circuit.
+    pub circuit: Circuit<Ckks>,
+    /// Its parameters.
+    pub parameters: Parameters,
+    /// −log2 of the bound on the largest absolute error of the outputs.
+    pub precision_bits: f64,
+    /// Bits of the scale.
+    pub scale_bits: u32,
+    /// What the author should know.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Sizes in bits.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    log_n: LogN,
+    scale: u32,
+    first: u32,
+    /// Levels below the outputs, where one prime does not have the room.
+    bottom: u32,
+    special: u32,
+    special_bits: u32,
+}
+
+/// Facts of a planned circuit that do not depend on primes.
+struct Needs {
+    /// log2 of the largest encoded |w| = |v|/f by rank − level, from 1 downwards; −∞ where none.
+    encoded: Vec<f64>,
+    depth: u32,
+    /// Level of each key switch.
+    switches: Vec<u32>,
+}
+
+fn needs(ideal: &Circuit<Ckks>, ranges: &[Interval], depth: u32) -> Needs {
+    let graph = &ideal.graph;
+    let mut encoded = vec![f64::NEG_INFINITY; depth as usize + 2];
+    let mut switches = Vec::new();
+    for id in graph.ids() {
+        let CkksType::Cipher { level, scale, .. } = *graph.ty(id) else {
+            continue;
+        };
+        // Ranks are 1 and 2, factors are near one compared with a scale: round to the nearest rank.
+        let rank = if scale.bits() > 1.5 * f64::from(USUAL_SCALE) { 2 } else { 1 };
+        let place = (level.0 + 1).saturating_sub(rank) as usize;
+        let bits = ranges[id.index()].magnitude().log2() + scale.bits()
+            - f64::from(rank * USUAL_SCALE);
+        encoded[place] = encoded[place].max(bits);
+        match graph.op(id) {
+            CkksOp::Rotate(_) | CkksOp::Relinearize => switches.push(level.0),
+            _ => {}
+        }
+    }
+    Needs {
+        encoded,
+        depth,
+        switches,
+    }
+}
+
+impl Needs {
+    /// Least bits of the first prime.
+    fn first(&self, scale: u32, bottom: u32) -> f64 {
+        let s = f64::from(scale);
+        self.encoded
+            .iter()
+            .enumerate()
+            .map(|(i, bits)| bits + 1.0 + s * (1.0 - i as f64 - f64::from(bottom)))
+            .fold(0.0, f64::max)
+    }
+
+    /// Sizes for a ring and a scale; `None` when they do not fit the budget.
+    fn sizes(&self, log_n: LogN, scale: u32, budget: f64) -> Option<Sizes> {
+        let bottom = (0..8).find(|&b| self.first(scale, b) + 0.2 <= f64::from(MOST_BITS))?;
+        // One bit more than needed, and never a prime so small that hardly any is NTT-friendly.
+        let wanted = self.first(scale, bottom);
+        let most = if wanted + 0.2 <= f64::from(FAST_BITS) { FAST_BITS } else { MOST_BITS };
+        let first = ((wanted + 1.2).ceil().max(24.0) as u32).min(most);
+        let levels = self.depth + bottom;
+        let chain = f64::from(first) + f64::from(levels * scale);
+        if self.switches.is_empty() {
+            return (chain <= budget).then_some(Sizes {
+                log_n,
+                scale,
+                first,
+                bottom,
+                special: 0,
+                special_bits: 0,
+            });
+        }
+        let mut best: Option<(f64, Sizes)> = None;
+        for special in 1..=levels + 1 {
+            let digit = first.max(scale) + (special - 1) * scale;
+            let least = digit.div_ceil(special);
+            if least > MOST_BITS {
+                continue;
+            }
+            let room = (budget - chain) / f64::from(special);
+            let bits = (room.floor().max(0.0) as u32).min(FAST_BITS.max(least));
+            if bits < least {
+                continue;
+            }
+            let cost = self.switching_cost(special, bottom);
+            if best.as_ref().is_none_or(|(c, _)| cost < *c) {
+                let sizes = Sizes {
+                    log_n,
+                    scale,
+                    first,
+                    bottom,
+                    special,
+                    special_bits: bits,
+                };
+                best = Some((cost, sizes));
+            }
+        }
+        best.map(|(_, sizes)| sizes)
+    }
+
+    /// NTTs of all key switches with digits of `special` limbs: up to the special primes, and down again.
+    fn switching_cost(&self, special: u32, bottom: u32) -> f64 {
+        let a = f64::from(special);
+        self.switches
+            .iter()
+            .map(|&l| {
+                let limbs = f64::from(l + bottom + 1);
+                let digits = (limbs / a).ceil();
+                digits * (limbs + a) + 3.0 * limbs + 2.0 * a
+            })
+            .sum()
+    }
+
+    /// Bits of QP that nothing smaller than this can do with, for messages.
+    fn least_bits(&self, scale: u32) -> f64 {
+        let first = self.first(scale, 0).max(f64::from(scale));
+        let special = if self.switches.is_empty() { 0.0 } else { first };
+        first + f64::from(self.depth * scale) + special
+    }
+}
+
+fn security_of(overrides: &CkksOverrides, span: Span) -> Result<Security, Diagnostic> {
+    match overrides.security {
+        None => Ok(Security::Bits128),
+        Some(0) => Ok(Security::Insecure),
+        Some(1..=128) => Ok(Security::Bits128),
+        Some(129..=192) => Ok(Security::Bits192),
+        Some(193..=256) => Ok(Security::Bits256),
+        Some(bits) => Err(Diagnostic::error(
+            "E3003",
+            span,
+            format!("no parameters promise {bits} bits of security"),
+            "the security table goes up to 256",
+        )
+        .with_help("`@ckks(security = 128)`, 192 or 256; 0 switches the check off")),
+    }
+}
+
+/// Chooses parameters for a plan and emits it.
+pub(crate) fn select(
+    slots: &Circuit<Slots>,
+    plan: &Plan,
+    options: &ScaleOptions,
+) -> Result<Scaled, Diagnostic> {
+    let span = options.span;
+    let overrides = &options.overrides;
+    let security = security_of(overrides, span)?;
+    let ideal = emit(slots, plan, &Chain::ideal(USUAL_SCALE, plan.depth), 0);
+    let ranges = ckks_ranges(&ideal);
+    let needs = needs(&ideal, &ranges, plan.depth);
+
+    let least = MIN_LOG_N
+        .0
+        .max(slots.meta.slots.max(1).next_power_of_two().trailing_zeros() as u8 + 1);
+    let rings: Vec<LogN> = match overrides.ring {
+        Some(n) => {
+            let log_n = LogN(n.checked_ilog2().unwrap_or(0) as u8);
+            if !n.is_power_of_two() || log_n < MIN_LOG_N || log_n > MAX_LOG_N {
+                return Err(Diagnostic::error(
+                    "E3003",
+                    span,
+                    format!("{n} is no ring degree"),
+                    "a ring degree is a power of two from 1024 to 131072",
+                ));
+            }
+            if log_n.0 < least {
+                return Err(Diagnostic::error(
+                    "E3003",
+                    span,
+                    format!("a ring of degree {n} has {} slots, and the circuit needs {}", n / 2, slots.meta.slots),
+                    "the ring is too small",
+                )
+                .with_help(format!("`@ckks(ring = {})`", 1u64 << least)));
+            }
+            vec![log_n]
+        }
+        None => (least..=MAX_LOG_N.0).map(LogN).collect(),
+    };
+    if rings.is_empty() {
+        return Err(Diagnostic::error(
+            "E3003",
+            span,
+            format!("the circuit packs {} values into one vector", slots.meta.slots),
+            format!("the largest ring has {} slots", MAX_LOG_N.slots()),
+        ));
+    }
+    if let Some(bits) = overrides.scale_bits
+        && !(LEAST_SCALE - 2..=MOST_BITS).contains(&bits)
+    {
+        return Err(Diagnostic::error(
+            "E3003",
+            span,
+            format!("a scale of {bits} bits cannot be had"),
+            format!("a scale has from {} to {MOST_BITS} bits", LEAST_SCALE - 2),
+        ));
+    }
+
+    let mut best: Option<(f64, Sizes)> = None;
+    let mut chosen = None;
+    for log_n in rings.iter().copied() {
+        let budget = match security {
+            Security::Insecure => f64::INFINITY,
+            s => max_log_qp(log_n, s).map_or(0.0, f64::from),
+        };
+        let usual = usual_precision(&ideal, &ranges, log_n, plan.depth);
+        let guess = |scale: u32| usual + f64::from(scale) - f64::from(USUAL_SCALE);
+        let fits = |scale: u32| needs.sizes(log_n, scale, budget);
+        if let Some(scale) = overrides.scale_bits {
+            chosen = fits(scale);
+        } else if let Some(sizes) = fits(USUAL_SCALE) {
+            let wanted = (USUAL_SCALE..FAST_BITS).find(|&s| guess(s) >= options.target_bits);
+            chosen = match wanted {
+                Some(USUAL_SCALE) => Some(sizes),
+                Some(scale) => fits(scale),
+                None => fits(FAST_BITS - 1),
+            };
+            if chosen.is_none() {
+                let most = (USUAL_SCALE..FAST_BITS).rev().find_map(fits).unwrap_or(sizes);
+                note_best(&mut best, guess(most.scale), most);
+            }
+        } else if let Some(sizes) = (LEAST_SCALE..USUAL_SCALE).rev().find_map(fits) {
+            if guess(sizes.scale) >= options.target_bits {
+                chosen = Some(sizes);
+            } else {
+                note_best(&mut best, guess(sizes.scale), sizes);
+            }
+        }
+        if chosen.is_some() {
+            break;
+        }
+    }
+    let Some(sizes) = chosen.or(best.map(|(_, s)| s)) else {
+        return Err(does_not_fit(&needs, &rings, security, overrides, span));
+    };
+    let mut scaled = realise(slots, plan, sizes, security, span)?;
+    if security == Security::Insecure {
+        scaled.warnings.push(Diagnostic::warning(
+            "W3001",
+            span,
+            "these parameters promise no security at all",
+            "`security = 0` switches the check off",
+        ));
+    }
+    if scaled.precision_bits < options.target_bits && overrides.scale_bits.is_none() {
+        scaled.warnings.push(
+            Diagnostic::warning(
+                "W3002",
+                span,
+                format!(
+                    "results are promised to {:.1} bits after the binary point, not to {:.0}",
+                    scaled.precision_bits, options.target_bits
+                ),
+                "no ring and scale that are secure do better",
+            )
+            .with_help("declare tighter ranges, or reduce the depth"),
+        );
+    }
+    Ok(scaled)
+}
+
+fn note_best(best: &mut Option<(f64, Sizes)>, precision: f64, sizes: Sizes) {
+    if best.as_ref().is_none_or(|(p, _)| precision > *p) {
+        *best = Some((precision, sizes));
+    }
+}
+
+/// The precision at the usual scale, on an ideal chain.
+fn usual_precision(ideal: &Circuit<Ckks>, ranges: &[Interval], log_n: LogN, depth: u32) -> f64 {
+    let q = vec![1u64 << USUAL_SCALE; depth as usize + 1];
+    let model = Model {
+        log_n,
+        q: &q,
+        p: &[1 << FAST_BITS],
+        digit_limbs: 1,
+    };
+    precision_bits(ideal, ranges, &model)
+}
+
+fn does_not_fit(
+    needs: &Needs,
+    rings: &[LogN],
+    security: Security,
+    overrides: &CkksOverrides,
+    span: Span,
+) -> Diagnostic {
+    let largest = rings.last().copied().unwrap_or(MAX_LOG_N);
+    let most = max_log_qp(largest, security).unwrap_or(0);
+    let scale = overrides.scale_bits.unwrap_or(USUAL_SCALE);
+    let bits = needs.least_bits(scale);
+    let help = if overrides.ring.is_some() {
+        "leave `ring` out of `@ckks(…)`, or take a larger one"
+    } else {
+        "reduce the multiplicative depth (-O 2 or -O 3, balanced products), or split the circuit"
+    };
+    Diagnostic::error(
+        "E3002",
+        span,
+        format!(
+            "no secure parameters: {} levels at scale 2^{scale} need log2(QP) of about {bits:.0} bits",
+            needs.depth
+        ),
+        format!(
+            "N = {} holds at most {most} bits at this security",
+            largest.degree()
+        ),
+    )
+    .with_help(help)
+}
+
+/// Finds the primes, emits on them, and checks what was promised.
+fn realise(
+    slots: &Circuit<Slots>,
+    plan: &Plan,
+    sizes: Sizes,
+    security: Security,
+    span: Span,
+) -> Result<Scaled, Diagnostic> {
+    let levels = plan.depth + sizes.bottom;
+    let no_primes = || {
+        Diagnostic::error(
+            "E3004",
+            span,
+            format!(
+                "there are not enough primes of {} bits for a ring of degree {}",
+                sizes.scale,
+                sizes.log_n.degree()
+            ),
+            "the modulus chain cannot be built",
+        )
+        .with_help("take a larger scale: `@ckks(scale_bits = …)`")
+    };
+    let mut taken = Vec::new();
+    let first = *ntt_primes_below(sizes.log_n, 1 << sizes.first, 1, &taken)
+        .first()
+        .ok_or_else(no_primes)?;
+    taken.push(first);
+    let limit = if sizes.scale < FAST_BITS { 1 << FAST_BITS } else { 1 << (MOST_BITS + 1) };
+    let delta = f64::from(sizes.scale).exp2();
+    let mut scales = vec![delta; levels as usize + 1];
+    let mut primes = vec![first; levels as usize + 1];
+    for l in (1..=levels as usize).rev() {
+        let s = scales[l];
+        let q = ntt_prime_nearest(sizes.log_n, s * s / delta, limit, &taken).ok_or_else(no_primes)?;
+        taken.push(q);
+        primes[l] = q;
+        scales[l - 1] = s * s / q as f64;
+    }
+    let p = if sizes.special > 0 {
+        ntt_primes_below(
+            sizes.log_n,
+            1 << sizes.special_bits,
+            sizes.special as usize,
+            &taken,
+        )
+    } else {
+        Vec::new()
+    };
+    if p.len() != sizes.special as usize {
+        return Err(no_primes());
+    }
+    let chain = Chain { primes, scales };
+    let circuit = emit(slots, plan, &chain, sizes.bottom);
+    let literal = ParametersLiteral {
+        log_n: sizes.log_n,
+        q: chain.primes,
+        p,
+        digit_limbs: sizes.special.max(1) as usize,
+        scale: Scale(delta),
+        security,
+    };
+    let parameters = Parameters::new(literal).map_err(|e| {
+        Diagnostic::error("E3004", span, e.to_string(), "the chosen parameters were refused")
+    })?;
+    let ranges = ckks_ranges(&circuit);
+    check_headroom(&circuit, &ranges, &parameters)?;
+    let model = Model {
+        log_n: parameters.log_n(),
+        q: parameters.q(),
+        p: parameters.p(),
+        digit_limbs: parameters.digit_limbs(),
+    };
+    let precision_bits = precision_bits(&circuit, &ranges, &model);
+    Ok(Scaled {
+        circuit,
+        parameters,
+        precision_bits,
+        scale_bits: sizes.scale,
+        warnings: Vec::new(),
+    })
+}
+
+/// Checks that no value can wrap: |value| · scale < q_0 ⋯ q_level / 2 for every ciphertext.
+///
+/// # Errors
+/// `E3005` at the first value without room.
+pub fn check_headroom(
+    circuit: &Circuit<Ckks>,
+    ranges: &[Interval],
+    parameters: &Parameters,
+) -> Result<(), Diagnostic> {
+    let mut room = Vec::with_capacity(parameters.q().len());
+    let mut log_q = -1.0;
+    for &q in parameters.q() {
+        log_q += (q as f64).log2();
+        room.push(log_q);
+    }
+    let graph = &circuit.graph;
+    for id in graph.ids() {
+        let CkksType::Cipher { level, scale, .. } = *graph.ty(id) else {
+            continue;
+        };
+        let bits = ranges[id.index()].magnitude().log2() + scale.bits();
+        let has = room.get(level.0 as usize).copied().unwrap_or(f64::NEG_INFINITY);
+        if bits > has {
+            return Err(Diagnostic::error(
+                "E3005",
+                graph.span(id),
+                format!("this value may need {bits:.1} bits of modulus where {has:.1} are left"),
+                "its range is too large for the parameters",
+            )
+            .with_help("declare a tighter range: `let x in [lo, hi] = …;`"));
+        }
+    }
+    Ok(())
+}
