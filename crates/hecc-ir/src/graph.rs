@@ -468,7 +468,8 @@ impl<D: Dialect> Builder<D> {
     }
 
     /// Carries what the program says of a value (declared range, `@keep`) over to the node that now stands for it.
-    pub fn inherit(&mut self, id: NodeId, from: &Node<D>) {
+    /// `from` may be of another dialect, when a value is lowered.
+    pub fn inherit<E: Dialect>(&mut self, id: NodeId, from: &Node<E>) {
         if let Some(range) = from.declared {
             self.circuit.graph.declare(id, range);
         }

@@ -2,4 +2,5 @@
 
 pub mod layout;
 pub mod pipeline;
+pub mod scale;
 pub mod tensor;

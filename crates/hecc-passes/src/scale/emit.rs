@@ -38,16 +38,18 @@ struct Emitter<'a> {
     builder: Builder<Ckks>,
     /// The node of each step, in its own rank.
     nodes: Vec<NodeId>,
+    /// The rank of each emitted node.
+    ranks: Vec<u8>,
     inputs: Vec<u32>,
 }
 
-/// Emits the circuit of a plan.
+/// Emits the circuit of a plan; with the rank of every node (0 for plaintexts).
 pub(crate) fn emit(
     slots: &Circuit<Slots>,
     plan: &Plan,
     chain: &Chain,
     bottom: u32,
-) -> Circuit<Ckks> {
+) -> (Circuit<Ckks>, Vec<u8>) {
     let linear = linear_steps(plan);
     let mut inputs = Vec::new();
     let mut input_of = vec![u32::MAX; slots.inputs.len()];
@@ -71,6 +73,7 @@ pub(crate) fn emit(
         bottom,
         builder: Builder::new(slots.name.clone(), inputs, slots.meta.clone()),
         nodes: Vec::with_capacity(plan.steps.len()),
+        ranks: Vec::with_capacity(2 * plan.steps.len()),
         inputs: input_of,
     };
     for (i, step) in plan.steps.iter().enumerate() {
@@ -80,9 +83,7 @@ pub(crate) fn emit(
             node = emitter.push(CkksOp::Relinearize, &[node], span);
         }
         if step.main {
-            emitter
-                .builder
-                .inherit(node, slots.graph.node(step.node));
+            emitter.builder.inherit(node, slots.graph.node(step.node));
         }
         emitter.nodes.push(node);
     }
@@ -92,7 +93,7 @@ pub(crate) fn emit(
         let node = emitter.drop_to(node, bottom, span);
         emitter.builder.output(node, ());
     }
-    emitter.builder.finish()
+    (emitter.builder.finish(), emitter.ranks)
 }
 
 /// Which steps are relinearized where they stand: who multiplies, rotates or is sent back needs it,
@@ -110,10 +111,7 @@ fn linear_steps(plan: &Plan) -> Vec<bool> {
                 wanted[b.index()] = true;
             }
             StepOp::Square(a) | StepOp::Rotate(a, _) => wanted[a.index()] = true,
-            StepOp::Input(_)
-            | StepOp::MulPlain(..)
-            | StepOp::Sum(_)
-            | StepOp::AddPlain { .. } => {}
+            StepOp::Input(_) | StepOp::MulPlain(..) | StepOp::Sum(_) | StepOp::AddPlain { .. } => {}
         }
     }
     // Degrees when nothing else is relinearized, and for each step its users in which it alone is of degree 2.
@@ -153,8 +151,33 @@ fn linear_steps(plan: &Plan) -> Vec<bool> {
 impl Emitter<'_> {
     // The emitter builds only what the dialect admits: a refusal is a mistake of this module.
     fn push(&mut self, op: CkksOp, operands: &[NodeId], span: Span) -> NodeId {
+        let of = |i: usize| self.ranks[operands[i].index()];
+        let rank = match op {
+            CkksOp::Input(_) => 1,
+            CkksOp::Encode { .. } => 0,
+            CkksOp::Mul | CkksOp::Square => 2,
+            CkksOp::Rescale { .. } => 1,
+            CkksOp::Add
+            | CkksOp::Sub
+            | CkksOp::Neg
+            | CkksOp::AddScalar(_)
+            | CkksOp::MulScalar { .. }
+            | CkksOp::LinComb { .. }
+            | CkksOp::Rotate(_)
+            | CkksOp::Relinearize
+            | CkksOp::DropLevel(_) => of(0),
+        };
+        self.push_ranked(op, operands, rank, span)
+    }
+
+    fn push_ranked(&mut self, op: CkksOp, operands: &[NodeId], rank: u8, span: Span) -> NodeId {
         match self.builder.push(op, operands, span) {
-            Ok(id) => id,
+            Ok(id) => {
+                if id.index() == self.ranks.len() {
+                    self.ranks.push(rank);
+                }
+                id
+            }
             Err(e) => panic!("scale management built an ill-typed node: {e}"),
         }
     }
@@ -181,7 +204,11 @@ impl Emitter<'_> {
     /// S_level^rank / factor.
     fn canonical(&self, level: u32, rank: u8, factor: f64) -> f64 {
         let s = self.chain.scales[level as usize];
-        if rank == 1 { s / factor } else { s * s / factor }
+        if rank == 1 {
+            s / factor
+        } else {
+            s * s / factor
+        }
     }
 
     fn rescale(&mut self, id: NodeId, span: Span) -> NodeId {
@@ -219,12 +246,13 @@ impl Emitter<'_> {
         let id = self.drop_to(id, level + 1, span);
         let prime = self.chain.primes[level as usize + 1] as f64;
         let by = want * prime / self.cipher(id).1;
-        let id = self.push(
+        let id = self.push_ranked(
             CkksOp::MulScalar {
                 value: Coefficient::Const(Real(1.0)),
                 scale: Real(by),
             },
             &[id],
+            2,
             span,
         );
         self.rescale(id, span)
@@ -290,11 +318,7 @@ impl Emitter<'_> {
         match (uniform_plain(self.slots, plain), negate) {
             (Some(Coefficient::Const(v)), _) => {
                 let v = if negate { -v.0 } else { v.0 };
-                self.push(
-                    CkksOp::AddScalar(Coefficient::Const(Real(v))),
-                    &[id],
-                    span,
-                )
+                self.push(CkksOp::AddScalar(Coefficient::Const(Real(v))), &[id], span)
             }
             (Some(c @ Coefficient::Plain(_)), false) => {
                 self.push(CkksOp::AddScalar(c), &[id], span)
@@ -376,13 +400,14 @@ impl Emitter<'_> {
                     let by = if plain_signs { 1.0 } else { by };
                     let id = if let [value] = g.coefficients[..] {
                         let scale = Real(by);
-                        self.push(CkksOp::MulScalar { value, scale }, &g.operands, span)
+                        let op = CkksOp::MulScalar { value, scale };
+                        self.push_ranked(op, &g.operands, rank, span)
                     } else {
                         let op = CkksOp::LinComb {
                             coefficients: g.coefficients,
                             scale: Real(by),
                         };
-                        self.push(op, &g.operands, span)
+                        self.push_ranked(op, &g.operands, rank, span)
                     };
                     sum = Some(match sum {
                         None => id,

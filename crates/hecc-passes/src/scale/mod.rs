@@ -11,6 +11,8 @@ mod estimate;
 mod plan;
 pub mod ranges;
 mod select;
+#[cfg(test)]
+mod tests;
 
 use hecc_ir::ckks::Ckks;
 use hecc_ir::diag::Diagnostic;
@@ -36,5 +38,6 @@ pub fn lower(circuit: &Circuit<Slots>, options: &ScaleOptions) -> Result<Scaled,
 pub fn lower_ideal(circuit: &Circuit<Slots>) -> Circuit<Ckks> {
     let ranges = ranges::slots_ranges(circuit);
     let plan = plan::plan(circuit, &ranges);
-    emit::emit(circuit, &plan, &emit::Chain::ideal(select::USUAL_SCALE, plan.depth), 0)
+    let chain = emit::Chain::ideal(select::USUAL_SCALE, plan.depth);
+    emit::emit(circuit, &plan, &chain, 0).0
 }

@@ -271,7 +271,10 @@ fn heights(circuit: &Circuit<Slots>, ranges: &[Interval]) -> Vec<Info> {
                     free: false,
                     general: false,
                 },
-                SlotsOp::Plain(_) | SlotsOp::Add | SlotsOp::Sub | SlotsOp::Neg
+                SlotsOp::Plain(_)
+                | SlotsOp::Add
+                | SlotsOp::Sub
+                | SlotsOp::Neg
                 | SlotsOp::LinComb(_) => Info {
                     height: 0,
                     rank: 1,
@@ -500,8 +503,7 @@ fn build(
                     let critical = t.height == info.height && !info.general;
                     let integral = match coefficient {
                         Coefficient::Const(v) => {
-                            let multiple =
-                                v.0.abs() * settled[o.index()].factor / factor;
+                            let multiple = v.0.abs() * settled[o.index()].factor / factor;
                             near_integer(multiple)
                         }
                         Coefficient::Plain(_) => false,
@@ -598,7 +600,11 @@ fn place(steps: &[PlanStep], outputs: &[Step]) -> (Vec<u32>, u32) {
                 raise(&mut first[a.index()], level);
             }
             StepOp::AddPlain { step: a, .. } => {
-                let want = if step.rank == 1 { &mut first } else { &mut second };
+                let want = if step.rank == 1 {
+                    &mut first
+                } else {
+                    &mut second
+                };
                 raise(&mut want[a.index()], level);
             }
             StepOp::Sum(terms) => {

@@ -109,10 +109,7 @@ fn combination(
 /// # Errors
 /// `E3001` at the first value whose range grows past what any modulus can hold: its range must be
 /// declared.
-pub fn check_slots_ranges(
-    circuit: &Circuit<Slots>,
-    ranges: &[Interval],
-) -> Result<(), Diagnostic> {
+pub fn check_slots_ranges(circuit: &Circuit<Slots>, ranges: &[Interval]) -> Result<(), Diagnostic> {
     let live = circuit.live();
     for id in circuit.graph.ids().filter(|id| live[id.index()]) {
         let range = ranges[id.index()];

@@ -82,7 +82,7 @@ struct Needs {
     switches: Vec<u32>,
 }
 
-fn needs(ideal: &Circuit<Ckks>, ranges: &[Interval], depth: u32) -> Needs {
+fn needs(ideal: &Circuit<Ckks>, ranks: &[u8], ranges: &[Interval], depth: u32) -> Needs {
     let graph = &ideal.graph;
     let mut encoded = vec![f64::NEG_INFINITY; depth as usize + 2];
     let mut switches = Vec::new();
@@ -90,11 +90,10 @@ fn needs(ideal: &Circuit<Ckks>, ranges: &[Interval], depth: u32) -> Needs {
         let CkksType::Cipher { level, scale, .. } = *graph.ty(id) else {
             continue;
         };
-        // Ranks are 1 and 2, factors are near one compared with a scale: round to the nearest rank.
-        let rank = if scale.bits() > 1.5 * f64::from(USUAL_SCALE) { 2 } else { 1 };
+        let rank = u32::from(ranks[id.index()]);
         let place = (level.0 + 1).saturating_sub(rank) as usize;
-        let bits = ranges[id.index()].magnitude().log2() + scale.bits()
-            - f64::from(rank * USUAL_SCALE);
+        let bits =
+            ranges[id.index()].magnitude().log2() + scale.bits() - f64::from(rank * USUAL_SCALE);
         encoded[place] = encoded[place].max(bits);
         match graph.op(id) {
             CkksOp::Rotate(_) | CkksOp::Relinearize => switches.push(level.0),
@@ -124,9 +123,15 @@ impl Needs {
         let bottom = (0..8).find(|&b| self.first(scale, b) + 0.2 <= f64::from(MOST_BITS))?;
         // One bit more than needed, and never a prime so small that hardly any is NTT-friendly.
         let wanted = self.first(scale, bottom);
-        let most = if wanted + 0.2 <= f64::from(FAST_BITS) { FAST_BITS } else { MOST_BITS };
+        let most = if wanted + 0.2 <= f64::from(FAST_BITS) {
+            FAST_BITS
+        } else {
+            MOST_BITS
+        };
         let first = ((wanted + 1.2).ceil().max(24.0) as u32).min(most);
         let levels = self.depth + bottom;
+        // Primes lie beside the powers of two that are reckoned with.
+        let budget = budget - 0.05 - 0.001 * f64::from(levels);
         let chain = f64::from(first) + f64::from(levels * scale);
         if self.switches.is_empty() {
             return (chain <= budget).then_some(Sizes {
@@ -213,9 +218,9 @@ pub(crate) fn select(
     let span = options.span;
     let overrides = &options.overrides;
     let security = security_of(overrides, span)?;
-    let ideal = emit(slots, plan, &Chain::ideal(USUAL_SCALE, plan.depth), 0);
+    let (ideal, ranks) = emit(slots, plan, &Chain::ideal(USUAL_SCALE, plan.depth), 0);
     let ranges = ckks_ranges(&ideal);
-    let needs = needs(&ideal, &ranges, plan.depth);
+    let needs = needs(&ideal, &ranks, &ranges, plan.depth);
 
     let least = MIN_LOG_N
         .0
@@ -235,7 +240,11 @@ pub(crate) fn select(
                 return Err(Diagnostic::error(
                     "E3003",
                     span,
-                    format!("a ring of degree {n} has {} slots, and the circuit needs {}", n / 2, slots.meta.slots),
+                    format!(
+                        "a ring of degree {n} has {} slots, and the circuit needs {}",
+                        n / 2,
+                        slots.meta.slots
+                    ),
                     "the ring is too small",
                 )
                 .with_help(format!("`@ckks(ring = {})`", 1u64 << least)));
@@ -248,7 +257,10 @@ pub(crate) fn select(
         return Err(Diagnostic::error(
             "E3003",
             span,
-            format!("the circuit packs {} values into one vector", slots.meta.slots),
+            format!(
+                "the circuit packs {} values into one vector",
+                slots.meta.slots
+            ),
             format!("the largest ring has {} slots", MAX_LOG_N.slots()),
         ));
     }
@@ -283,7 +295,10 @@ pub(crate) fn select(
                 None => fits(FAST_BITS - 1),
             };
             if chosen.is_none() {
-                let most = (USUAL_SCALE..FAST_BITS).rev().find_map(fits).unwrap_or(sizes);
+                let most = (USUAL_SCALE..FAST_BITS)
+                    .rev()
+                    .find_map(fits)
+                    .unwrap_or(sizes);
                 note_best(&mut best, guess(most.scale), most);
             }
         } else if let Some(sizes) = (LEAST_SCALE..USUAL_SCALE).rev().find_map(fits) {
@@ -402,13 +417,18 @@ fn realise(
         .first()
         .ok_or_else(no_primes)?;
     taken.push(first);
-    let limit = if sizes.scale < FAST_BITS { 1 << FAST_BITS } else { 1 << (MOST_BITS + 1) };
+    let limit = if sizes.scale < FAST_BITS {
+        1 << FAST_BITS
+    } else {
+        1 << (MOST_BITS + 1)
+    };
     let delta = f64::from(sizes.scale).exp2();
     let mut scales = vec![delta; levels as usize + 1];
     let mut primes = vec![first; levels as usize + 1];
     for l in (1..=levels as usize).rev() {
         let s = scales[l];
-        let q = ntt_prime_nearest(sizes.log_n, s * s / delta, limit, &taken).ok_or_else(no_primes)?;
+        let q =
+            ntt_prime_nearest(sizes.log_n, s * s / delta, limit, &taken).ok_or_else(no_primes)?;
         taken.push(q);
         primes[l] = q;
         scales[l - 1] = s * s / q as f64;
@@ -427,7 +447,7 @@ fn realise(
         return Err(no_primes());
     }
     let chain = Chain { primes, scales };
-    let circuit = emit(slots, plan, &chain, sizes.bottom);
+    let (circuit, _) = emit(slots, plan, &chain, sizes.bottom);
     let literal = ParametersLiteral {
         log_n: sizes.log_n,
         q: chain.primes,
@@ -437,7 +457,12 @@ fn realise(
         security,
     };
     let parameters = Parameters::new(literal).map_err(|e| {
-        Diagnostic::error("E3004", span, e.to_string(), "the chosen parameters were refused")
+        Diagnostic::error(
+            "E3004",
+            span,
+            e.to_string(),
+            "the chosen parameters were refused",
+        )
     })?;
     let ranges = ckks_ranges(&circuit);
     check_headroom(&circuit, &ranges, &parameters)?;
@@ -478,7 +503,10 @@ pub fn check_headroom(
             continue;
         };
         let bits = ranges[id.index()].magnitude().log2() + scale.bits();
-        let has = room.get(level.0 as usize).copied().unwrap_or(f64::NEG_INFINITY);
+        let has = room
+            .get(level.0 as usize)
+            .copied()
+            .unwrap_or(f64::NEG_INFINITY);
         if bits > has {
             return Err(Diagnostic::error(
                 "E3005",
