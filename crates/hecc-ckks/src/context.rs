@@ -15,6 +15,12 @@ use crate::ring::ntt::Ntt;
 use crate::ring::{Domain, Eval, Poly, Pool};
 use crate::{Error, Result};
 
+/// Most primes of a context: far beyond what any ring can use securely.
+pub(crate) const MAX_PRIMES: usize = 256;
+
+/// Most words that idle buffers may hold: 512 MiB.
+const POOL_WORDS: usize = 1 << 26;
+
 /// How a context computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -60,7 +66,7 @@ struct Inner {
     down: Option<Converter>,
     /// `down_rescale[l]`: from the special primes and q_l.
     down_rescale: Vec<Converter>,
-    /// `rescale[l]`: from q_l.
+    /// `rescale[l]`: from q_l; one more from p_0 if there is one.
     rescale: Vec<Converter>,
     /// `garner[i][j]`: q_j^-1 mod q_i in Montgomery form, j < i.
     garner: Vec<Vec<u64>>,
@@ -83,7 +89,7 @@ impl Context {
     /// Builds the tables, with [`Options::default`].
     ///
     /// # Errors
-    /// [`Error::NoNtt`], which checked parameters never give.
+    /// [`Error::TooManyPrimes`] above 256 primes; [`Error::NoNtt`], which checked parameters never give.
     pub fn new(parameters: Parameters) -> Result<Context> {
         Context::with_options(parameters, Options::default())
     }
@@ -93,6 +99,9 @@ impl Context {
     /// # Errors
     /// As [`Context::new`].
     pub fn with_options(parameters: Parameters, options: Options) -> Result<Context> {
+        if parameters.q().len() + parameters.p().len() > MAX_PRIMES {
+            return Err(Error::TooManyPrimes(MAX_PRIMES));
+        }
         let n = parameters.log_n().degree();
         let path = Path::detect(options.portable);
         let primes = parameters
@@ -126,7 +135,9 @@ impl Context {
                 })
                 .collect();
         }
-        let rescale = (0..chain).map(|l| converter(vec![l])).collect();
+        let rescale = (0..(chain + 1).min(primes.len()))
+            .map(|l| converter(vec![l]))
+            .collect();
         let garner = (0..chain)
             .map(|i| {
                 let m = &primes[i].modulus;
@@ -137,8 +148,9 @@ impl Context {
             .collect();
         let digest = digest(&parameters);
         let tag = u64::from_le_bytes(std::array::from_fn(|i| digest[i]));
-        // Enough for the temporaries of a key switch on each of a few threads.
-        let pool = Pool::new(n, 24 * primes.len());
+        // Idle buffers were live before, so that keeping them does not raise the peak; the bound is for
+        // processes that do something else afterwards.
+        let pool = Pool::new(n, (POOL_WORDS / n).max(24 * primes.len()));
         let embedding = Embedding::new(parameters.log_n());
         Ok(Context {
             parallel: options.parallel,
@@ -228,6 +240,11 @@ impl Context {
 
     pub(crate) fn down_rescale(&self, level: Level) -> &Converter {
         &self.inner.down_rescale[level.0 as usize]
+    }
+
+    /// The constants of a division by prime `prime`, of the chain or p_0.
+    pub(crate) fn division(&self, prime: usize) -> &Converter {
+        &self.inner.rescale[prime]
     }
 
     pub(crate) fn rescale_converter(&self, level: Level) -> &Converter {

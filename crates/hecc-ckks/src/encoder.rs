@@ -8,7 +8,7 @@
 use hecc_params::{Level, LogN, Scale};
 use num_complex::Complex64;
 
-use crate::context::Context;
+use crate::context::{Context, MAX_PRIMES};
 use crate::ring::{Coeff, Eval, Poly};
 use crate::{Error, ExtendedPlaintext, Plaintext, Result};
 
@@ -372,9 +372,7 @@ impl Context {
                 x as f64
             };
         }
-        let mut digits = [0u64; 128];
-        // Chains are at most a few dozen primes long; log2(QP) is below 3523 and every prime above 2^11.
-        let limbs = limbs.min(digits.len());
+        let mut digits = [0u64; MAX_PRIMES];
         for i in 0..limbs {
             let m = self.modulus(i);
             let mut x = m.add(at(i), m.q / 2);

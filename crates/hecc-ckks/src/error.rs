@@ -116,6 +116,9 @@ pub enum Error {
         /// The prime.
         modulus: u64,
     },
+    /// More primes than the engine takes.
+    #[error("more than {0} primes: use a shorter chain")]
+    TooManyPrimes(usize),
     /// The operating system gave no randomness.
     #[error("the operating system gave no random seed: {0}")]
     NoRandomness(String),

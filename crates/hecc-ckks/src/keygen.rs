@@ -73,14 +73,19 @@ impl Context {
         poly
     }
 
-    /// Makes the public key: one encryption of zero at the top level.
+    /// How many primes the public key covers: the chain, and one special prime if there is one.
+    pub(crate) fn public_limbs(&self) -> usize {
+        self.chain() + self.special().min(1)
+    }
+
+    /// Makes the public key: one encryption of zero modulo the chain and one special prime.
     ///
     /// # Errors
     /// [`Error::Foreign`] when the secret belongs to other parameters.
     pub fn public_key(&self, secret: &SecretKey, randomness: &mut Randomness) -> Result<PublicKey> {
         self.check_tag("the secret key", secret.tag)?;
         let seed = new_seed(randomness);
-        let a = self.expand_seed(&seed, self.chain());
+        let a = self.expand_seed(&seed, self.public_limbs());
         let b = self.mask(&a, secret, randomness);
         Ok(PublicKey {
             b,
@@ -261,7 +266,11 @@ mod encryption {
     impl Context {
         /// Encrypts under a public key, at the level of the plaintext.
         ///
-        /// Cost: three NTTs per limb and the sampling of 3·N small numbers.
+        /// Where the key has one more prime than that level (always, but at the top level of
+        /// parameters without special primes), zero is encrypted modulo that one too and divided by it, which leaves
+        /// a rounding in place of the noise u·e + e_1·s: four more bits of precision.
+        ///
+        /// Cost: three NTTs per limb of level + 1, and the sampling of 3·N small numbers.
         ///
         /// # Errors
         /// [`Error::Foreign`].
@@ -274,21 +283,28 @@ mod encryption {
             self.check_tag("the plaintext", plaintext.tag)?;
             self.check_tag("the public key", key.tag)?;
             let limbs = plaintext.level.limbs();
+            let divided = limbs < key.b.limbs();
             let mut sample: Poly<Coeff> = self.uninit(1);
             sampling::ternary(
                 &mut randomness.0,
                 bytemuck::cast_slice_mut(sample.words_mut()),
             );
-            let mut u = self.enter_small(&sample, limbs, |j| j);
+            let mut u = self.enter_small(&sample, limbs + usize::from(divided), |j| j);
             sample.wipe();
             let mut halves = Vec::with_capacity(2);
             for part in [&key.b, &key.a] {
                 let mut e = self.errors(randomness);
+                if divided {
+                    self.subtract_remainder(&mut e, part.limb(limbs), u.limb(limbs), limbs);
+                }
                 let mut c = self.enter_small(&e, limbs, |j| j);
                 e.wipe();
                 self.each_limb(&mut c, |j, limb| {
-                    self.modulus(j)
-                        .mul_add_assign(limb, part.limb(j), u.limb(j));
+                    let m = self.modulus(j);
+                    m.mul_add_assign(limb, part.limb(j), u.limb(j));
+                    if divided {
+                        m.mul_const_assign(limb, self.division(limbs).inverse[j]);
+                    }
                 });
                 halves.push(c);
             }
@@ -303,6 +319,30 @@ mod encryption {
                 slots: plaintext.slots,
                 tag: self.tag(),
             })
+        }
+
+        /// Takes the signed representative of part·u + e modulo prime `prime` from e, so that what is
+        /// left of part·u + e is a multiple of that prime.
+        fn subtract_remainder(&self, e: &mut Poly<Coeff>, part: &[u64], u: &[u64], prime: usize) {
+            let ntt = &self.primes()[prime];
+            let m = &ntt.modulus;
+            let mut x: Poly<Eval> = self.uninit(2);
+            let n = self.n();
+            let (x, small) = x.words_mut().split_at_mut(n);
+            m.mul_to(x, part, u);
+            ntt.inverse_unscaled(x);
+            m.mul_const_assign(x, ntt.n_inv_mont);
+            let e: &mut [i64] = bytemuck::cast_slice_mut(e.words_mut());
+            m.enter_signed_to(small, e);
+            m.add_assign(x, small);
+            m.mul_const_assign(x, 1);
+            let half = m.q / 2;
+            for (e, &x) in e.iter_mut().zip(x.iter()) {
+                let centred = x as i64 - if x > half { m.q as i64 } else { 0 };
+                *e -= centred;
+            }
+            small.zeroize();
+            x.zeroize();
         }
 
         /// Encrypts under the secret key, at the level of the plaintext: less noise, and half the size

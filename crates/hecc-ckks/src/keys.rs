@@ -28,7 +28,7 @@ impl std::fmt::Debug for SecretKey {
     }
 }
 
-/// An encryption of zero at the top level: (−a·s + e, a), with a expanded from a seed.
+/// An encryption of zero modulo the chain and p_0: (−a·s + e, a), with a expanded from a seed.
 #[derive(Clone, Debug)]
 pub struct PublicKey {
     pub(crate) b: Poly<Eval>,

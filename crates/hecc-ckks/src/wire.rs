@@ -318,7 +318,7 @@ impl PublicKey {
     /// [`Error::Foreign`] when it belongs to other parameters.
     pub fn to_bytes(&self, context: &Context) -> Result<Vec<u8>> {
         context.check_tag("the public key", self.tag)?;
-        let size = poly_bytes(context, context.chain());
+        let size = poly_bytes(context, context.public_limbs());
         let mut out = write_header(context, Kind::Public, 32 + size);
         out.extend(self.seed);
         write_poly(context, &self.b, &mut out);
@@ -332,10 +332,10 @@ impl PublicKey {
     pub fn from_bytes(context: &Context, bytes: &[u8]) -> Result<PublicKey> {
         let mut reader = Reader::new(context, Kind::Public, bytes)?;
         let seed = reader.array()?;
-        reader.expect_left(poly_bytes(context, context.chain()))?;
-        let b = reader.poly(context, context.chain())?;
+        reader.expect_left(poly_bytes(context, context.public_limbs()))?;
+        let b = reader.poly(context, context.public_limbs())?;
         Ok(PublicKey {
-            a: context.expand_seed(&seed, context.chain()),
+            a: context.expand_seed(&seed, context.public_limbs()),
             b,
             seed,
             tag: context.tag(),

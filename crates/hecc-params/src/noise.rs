@@ -11,7 +11,7 @@
 //! coefficients, errors of standard deviation [`ERROR_STDDEV`]. The engine's tests hold it against
 //! measured errors.
 
-use crate::{ERROR_STDDEV, LogN, Scale};
+use crate::{ERROR_STDDEV, Level, LogN, Scale};
 
 /// Variance of the rounding of a number to an integer.
 pub const ROUNDING: f64 = 1.0 / 12.0;
@@ -31,8 +31,26 @@ pub fn fresh_symmetric() -> f64 {
     ERROR_STDDEV * ERROR_STDDEV
 }
 
-/// Coefficient variance of a fresh public-key encryption, e_0 + u·e + e_1·s (rounding of the encoding
-/// not included).
+/// Coefficient variance of a fresh public-key encryption that is divided by one more prime, `divisor`
+/// (rounding of the encoding not included): a rounding, and next to nothing of [`fresh_public`]. This is
+/// what the engine does except at the top level of parameters without special primes; `divisor` is
+/// the prime above the plaintext's level, or the first special prime at the top.
+pub fn fresh_public_divided(log_n: LogN, divisor: u64) -> f64 {
+    let divisor = divisor as f64;
+    fresh_public(log_n) / (divisor * divisor) + rescale(log_n, 1)
+}
+
+/// Coefficient variance of a public-key encryption at `level` of a chain `q` with special primes `p`, as the
+/// engine makes it (rounding of the encoding not included).
+pub fn fresh_public_at(log_n: LogN, level: Level, q: &[u64], p: &[u64]) -> f64 {
+    match q.get(level.limbs()).or(p.first()) {
+        Some(&divisor) => fresh_public_divided(log_n, divisor),
+        None => fresh_public(log_n),
+    }
+}
+
+/// Coefficient variance of a public-key encryption without division, e_0 + u·e + e_1·s (rounding of the
+/// encoding not included).
 pub fn fresh_public(log_n: LogN) -> f64 {
     fresh_symmetric() * (1.0 + 2.0 * secret_weight(log_n))
 }

@@ -45,9 +45,12 @@ impl Pool {
     pub(crate) fn take(&self, limbs: usize) -> Words {
         let found = {
             let mut state = lock(&self.shared.state);
-            let found = state.free.get_mut(limbs).and_then(Vec::pop);
-            if found.is_some() {
-                state.kept -= limbs;
+            // One of this size, or one that is at most a quarter larger: levels sink during a
+            // computation, and the buffers of the levels above would lie idle.
+            let found = (limbs..=limbs + limbs / 4)
+                .find_map(|size| state.free.get_mut(size).and_then(Vec::pop));
+            if let Some(words) = &found {
+                state.kept -= words.len() / self.shared.n;
             }
             found
         };

@@ -417,7 +417,7 @@ pub(crate) fn quotient(v: &mut [u64], y: &[u64], reciprocal: &[f64]) {
     #[target_feature(enable = "avx512f,avx512dq")]
     fn compiled(v: &mut [u64], y: &[u64], reciprocal: &[f64]) {
         let n = v.len();
-        assert!(n % LANES == 0 && y.len() == n * reciprocal.len());
+        assert!(n.is_multiple_of(LANES) && y.len() == n * reciprocal.len());
         let mut i = 0;
         while i < n {
             // SAFETY: i + 8 ≤ n, the length of v and of each limb of y.

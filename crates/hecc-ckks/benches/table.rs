@@ -1,0 +1,246 @@
+//! Every operation at three sizes, least of many runs, in milliseconds and in units of one forward NTT
+//! of that size (tfhe-ntt, a prime of 49 bits) measured in the same run.
+//!
+//! `cargo bench -p hecc-ckks --bench table [-- [words of operation names]]`; `HECC_PORTABLE=1` for the
+//! portable kernels. Results are checked. The parameters of N = 8192 are four bits above what the
+//! security table allows, as in the libraries that they are compared with: they are for measuring only.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use hecc_ckks::params::{
+    GaloisElement, Level, LogN, Parameters, ParametersLiteral, RotationStep, Scale, Security,
+    ntt_prime_nearest, ntt_primes_below,
+};
+use hecc_ckks::{Context, EvaluationKeyRequest, Options, Randomness, Weight};
+
+/// Ring, limbs, special primes, digit size, and the units asked for per operation.
+const SIZES: [(u8, usize, usize); 3] = [(13, 4, 1), (14, 8, 2), (15, 16, 4)];
+
+fn least(runs: u32, mut f: impl FnMut()) -> f64 {
+    let mut best = f64::INFINITY;
+    for _ in 0..runs {
+        let start = Instant::now();
+        f();
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    best * 1e3
+}
+
+fn main() {
+    let filter: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let wanted = |name: &str| filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()));
+    for (log_n, limbs, special) in SIZES {
+        let scale = Scale(2f64.powi(40));
+        let log_n = LogN(log_n);
+        let n = log_n.degree();
+        let p = ntt_primes_below(log_n, 1 << 49, special + 1, &[]);
+        let (first, p) = p.split_first().expect("there are such primes");
+        let mut q = vec![*first];
+        while q.len() < limbs {
+            q.push(ntt_prime_nearest(log_n, scale.0, 1 << 50, &q).expect("there are such primes"));
+        }
+        let unit_prime = *first;
+        let parameters = Parameters::new(ParametersLiteral {
+            log_n,
+            q,
+            p: p.to_vec(),
+            digit_limbs: special,
+            scale,
+            security: Security::Insecure,
+        })
+        .expect("valid parameters");
+        let log_qp = parameters.log_qp();
+        let bits = parameters.security_bits();
+        let c = Context::with_options(parameters, Options::from_environment()).expect("a context");
+        let top = Level(limbs as u32 - 1);
+        let mut randomness = Randomness::deterministic([1; 32]);
+        let secret = c.secret_key(&mut randomness);
+        let public = c.public_key(&secret, &mut randomness).expect("a key");
+        let mut request = EvaluationKeyRequest::default();
+        request.relinearize_at(top);
+        for step in 0..8 {
+            request.apply_at(GaloisElement::rotation(RotationStep(1 << step), log_n), top);
+        }
+        let keys = c
+            .evaluation_keys(&secret, &request, &mut randomness)
+            .expect("keys");
+
+        let plan = tfhe_ntt::prime64::Plan::try_new(n, unit_prime).expect("a plan");
+        let mut buffer: Vec<u64> = (0..n as u64).map(|i| i * 12345 % unit_prime).collect();
+        let mut unit = least(400, || plan.fwd(black_box(&mut buffer)));
+
+        let runs = (6_400_000 / (n * limbs)) as u32 + 10;
+        println!(
+            "\nN = {n}, {limbs} limbs, {special} special primes, log2 QP = {log_qp:.0}{}, {} kernels; one NTT {:.1} µs",
+            if bits == 0 {
+                " (NOT SECURE: for measuring only)"
+            } else {
+                ""
+            },
+            if c.accelerated() { "IFMA" } else { "portable" },
+            unit * 1e3
+        );
+        let mut rows: Vec<(&str, f64, &str)> = Vec::new();
+        let mut row = |name: &'static str, asked: [&'static str; 3], f: &mut dyn FnMut()| {
+            if wanted(name) {
+                let asked = asked[(log_n.0 - 13) as usize];
+                rows.push((name, least(runs, f), asked));
+            }
+        };
+        let values: Vec<f64> = (0..n / 2)
+            .map(|i| ((i * 37 % 1000) as f64 - 500.0) / 500.0)
+            .collect();
+        let plain = c.encode(&values, top, scale).expect("encoded");
+        let x = c
+            .encrypt(&plain, &public, &mut randomness)
+            .expect("encrypted");
+        let y = c.rotate(&x, RotationStep(1), &keys).expect("rotated");
+        let product = c.mul(&x, &y).expect("multiplied");
+        let bottom = c.drop_level(&x, Level(0)).expect("dropped");
+        let bottom_plain = c.decrypt(&bottom, &secret).expect("decrypted");
+        let steps: Vec<RotationStep> = (0..8).map(|i| RotationStep(1 << i)).collect();
+        let weights: Vec<_> = (0..8)
+            .map(|i| {
+                let w: Vec<f64> = values.iter().map(|v| v * (i as f64 + 1.0) / 8.0).collect();
+                c.encode_extended(&w, top, scale).expect("encoded")
+            })
+            .collect();
+        let terms: Vec<_> = steps
+            .iter()
+            .zip(&weights)
+            .map(|(&s, w)| (s, Weight::Plain(w)))
+            .collect();
+
+        // Results first.
+        let check = |name: &str, ct: &hecc_ckks::Ciphertext, f: &dyn Fn(usize) -> f64| {
+            let got = c
+                .decode(&c.decrypt(ct, &secret).expect("decrypted"))
+                .expect("decoded");
+            let worst = got
+                .iter()
+                .enumerate()
+                .map(|(i, g)| (g - f(i)).abs())
+                .fold(0.0, f64::max);
+            assert!(worst < 1e-4, "{name}: wrong by {worst:e}");
+            worst
+        };
+        let at = |i: usize| values[i % (n / 2)];
+        let fresh = check("encrypt", &x, &at);
+        let once = c.relinearize_rescale(&product, &keys).expect("done");
+        let once = check("multiply", &once, &|i| at(i) * at(i + 1));
+        let sum = c.rotate_sum(&x, &terms, scale, &keys).expect("done");
+        check("rotate_sum", &sum, &|i| {
+            (0..8)
+                .map(|t| at(i + (1 << t)) * at(i) * (t as f64 + 1.0) / 8.0)
+                .sum()
+        });
+        println!(
+            "precision: fresh {:.1} bits, after one product {:.1} bits",
+            -fresh.log2(),
+            -once.log2()
+        );
+
+        row("add in place", ["1", "5", "9"], &mut {
+            let mut t = x.clone();
+            let (c, y) = (&c, &y);
+            move || c.add_assign(&mut t, y).expect("done")
+        });
+        row("multiply", ["5", "15", "27"], &mut || {
+            black_box(c.mul(&x, &y).expect("done"));
+        });
+        row("square", ["", "", ""], &mut || {
+            black_box(c.square(&x).expect("done"));
+        });
+        row("multiply by plaintext", ["2", "10", "18"], &mut || {
+            black_box(c.mul_plain(&x, &plain).expect("done"));
+        });
+        row("relinearize", ["48", "130", "340"], &mut || {
+            black_box(c.relinearize(&product, &keys).expect("done"));
+        });
+        row("rescale", ["10", "22", "45"], &mut || {
+            black_box(c.rescale(&x).expect("done"));
+        });
+        row(
+            "multiply+relinearize+rescale",
+            ["56", "125", "270"],
+            &mut || {
+                let product = c.mul(&x, &y).expect("done");
+                black_box(c.relinearize_rescale(&product, &keys).expect("done"));
+            },
+        );
+        row("rotate by 1", ["48", "95", "215"], &mut || {
+            black_box(c.rotate(&x, RotationStep(1), &keys).expect("done"));
+        });
+        row(
+            "8 rotations, hoisted",
+            ["5 rot", "4.5 rot", "4.5 rot"],
+            &mut || {
+                black_box(c.rotate_hoisted(&x, &steps, &keys).expect("done"));
+            },
+        );
+        row(
+            "sum of 8 rotated and scaled",
+            ["3.5 rot", "3 rot", "3 rot"],
+            &mut || {
+                black_box(c.rotate_sum(&x, &terms, scale, &keys).expect("done"));
+            },
+        );
+        row("encode", ["15", "22", "40"], &mut || {
+            black_box(c.encode(&values, top, scale).expect("done"));
+        });
+        row("encrypt, public key", ["55", "85", "150"], &mut || {
+            black_box(c.encrypt(&plain, &public, &mut randomness).expect("done"));
+        });
+        row(
+            "encode+encrypt, symmetric",
+            ["71", "116", "194"],
+            &mut || {
+                let plain = c.encode(&values, top, scale).expect("done");
+                black_box(
+                    c.encrypt_symmetric(&plain, &secret, &mut randomness)
+                        .expect("done"),
+                );
+            },
+        );
+        row("decrypt, top level", ["3", "9", "15"], &mut || {
+            black_box(c.decrypt(&x, &secret).expect("done"));
+        });
+        row("decode, top level", ["68", "160", "388"], &mut || {
+            black_box(c.decode(&plain).expect("done"));
+        });
+        row("decode, 1 limb", ["", "", ""], &mut || {
+            black_box(c.decode(&bottom_plain).expect("done"));
+        });
+        row("decrypt+decode, 1 limb", ["8", "9", "10"], &mut || {
+            let plain = c.decrypt(&bottom, &secret).expect("done");
+            black_box(c.decode(&plain).expect("done"));
+        });
+        let parallel = c.parallel(true);
+        row(
+            "multiply+relin+rescale, 2 threads",
+            ["0.6 of 1", "0.58 of 1", "0.55 of 1"],
+            &mut || {
+                let product = parallel.mul(&x, &y).expect("done");
+                black_box(parallel.relinearize_rescale(&product, &keys).expect("done"));
+            },
+        );
+        unit = unit.min(least(400, || plan.fwd(black_box(&mut buffer))));
+        let rotation = rows.iter().find(|r| r.0 == "rotate by 1").map(|r| r.1);
+        println!("one NTT {:.2} µs", unit * 1e3);
+        println!(
+            "{:36} {:>9} {:>8} {:>10}",
+            "operation", "ms", "units", "asked"
+        );
+        for (name, ms, asked) in rows {
+            let relative = rotation
+                .filter(|_| asked.ends_with("rot"))
+                .map(|r| format!("  = {:.2} rot", ms / r))
+                .unwrap_or_default();
+            println!("{name:36} {ms:9.4} {:8.1} {asked:>10}{relative}", ms / unit);
+        }
+    }
+}
