@@ -32,6 +32,12 @@ impl Randomness {
     pub fn deterministic(seed: [u8; 32]) -> Randomness {
         Randomness(ChaCha20Rng::from_seed(seed))
     }
+
+    /// An independent generator, seeded by this one: for work that is spread over threads and has
+    /// to come out the same however many there are.
+    pub fn fork(&mut self) -> Randomness {
+        Randomness(ChaCha20Rng::from_rng(&mut self.0))
+    }
 }
 
 impl std::fmt::Debug for Randomness {
