@@ -2,6 +2,7 @@
 
 pub mod approx;
 pub mod ast;
+mod check;
 mod format;
 mod fs;
 mod lexer;
@@ -9,6 +10,7 @@ pub mod load;
 mod parser;
 mod suggest;
 
+pub use check::{Checked, Failure, Limits, load_program};
 pub use format::format;
 pub use fs::FileSystem;
 pub use lexer::MAX_SOURCE_BYTES;
