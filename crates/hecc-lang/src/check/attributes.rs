@@ -35,7 +35,11 @@ impl<'a> Checker<'a> {
                             "muls" => &mut budget.muls,
                             "rotations" => &mut budget.rotations,
                             _ => {
-                                self.bad_key(a, arg, "depth, levels, width, mult_width, muls, rotations");
+                                self.bad_key(
+                                    a,
+                                    arg,
+                                    "depth, levels, width, mult_width, muls, rotations",
+                                );
                                 continue;
                             }
                         };
@@ -56,7 +60,8 @@ impl<'a> Checker<'a> {
                             "degree" => degree = self.count(arg, 1, 64)?.map(|n| n as u32),
                             "inputs" => {
                                 let value = self.eval(&arg.value)?;
-                                inputs = self.real(&value, arg.value.span, "the growth of the inputs")?;
+                                inputs =
+                                    self.real(&value, arg.value.span, "the growth of the inputs")?;
                                 if let Some(r) = inputs.filter(|r| *r < 1.0) {
                                     self.report(
                                         Diagnostic::error(

@@ -41,7 +41,10 @@ const RESERVED: [(&str, &str); 23] = [
     ("ceil", "ceil(a)"),
     ("log2", "log2(a)"),
     ("approx", "approx(sigmoid, x, on = [-8, 8], degree = 7)"),
-    ("load", "load(\"weights.npy\")` or `load(\"w.npz\", \"key\")"),
+    (
+        "load",
+        "load(\"weights.npy\")` or `load(\"w.npz\", \"key\")",
+    ),
 ];
 
 /// Whether a user's function must not be called so.
@@ -109,7 +112,8 @@ impl<'a> Checker<'a> {
             _ => (&["x"], 1, 1),
         };
         let variadic = matches!(name, "concat" | "min" | "max");
-        let Some((bound, rest)) = self.bind(callee, args, params, required, placed, variadic, span)?
+        let Some((bound, rest)) =
+            self.bind(callee, args, params, required, placed, variadic, span)?
         else {
             return Ok(Value::Error);
         };
@@ -170,7 +174,11 @@ impl<'a> Checker<'a> {
             ("poly", Some(c)) => self.poly(x, c, span),
             ("len", _) => match x.value.shape().first() {
                 Some(&n) => Ok(Value::Int(n as i64)),
-                None => Ok(self.unsuitable(x, "a tensor", "`len` is the first extent, and a scalar has none")),
+                None => Ok(self.unsuitable(
+                    x,
+                    "a tensor",
+                    "`len` is the first extent, and a scalar has none",
+                )),
             },
             ("floor" | "ceil", _) => {
                 if let Value::Int(i) = x.value {
@@ -203,11 +211,15 @@ impl<'a> Checker<'a> {
                             format!("there is no logarithm of {v:?}"),
                             "a logarithm needs a positive number",
                         )
-                        .with_help("add a small positive number first, or take another branch with `if`"),
+                        .with_help(
+                            "add a small positive number first, or take another branch with `if`",
+                        ),
                     ));
                 }
                 Ok(match x.value {
-                    Value::Int(i) if i.count_ones() == 1 => Value::Int(i64::from(i.trailing_zeros())),
+                    Value::Int(i) if i.count_ones() == 1 => {
+                        Value::Int(i64::from(i.trailing_zeros()))
+                    }
                     _ => Value::Real(v.log2()),
                 })
             }
@@ -219,8 +231,14 @@ impl<'a> Checker<'a> {
     }
 
     /// Sorts arguments to parameters. None when an error was reported.
-    #[expect(clippy::type_complexity, reason = "by parameter, then the variadic rest")]
-    #[expect(clippy::too_many_arguments, reason = "one row of the table of built-ins")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "by parameter, then the variadic rest"
+    )]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one row of the table of built-ins"
+    )]
     fn bind(
         &mut self,
         callee: &'a ast::Ident,
@@ -250,7 +268,10 @@ impl<'a> Checker<'a> {
                         None
                     }
                     Some(_) => Some((arg.span, format!("`{}` is given twice", key.name))),
-                    None => Some((key.span, format!("`{name}` has no parameter `{}`", key.name))),
+                    None => Some((
+                        key.span,
+                        format!("`{name}` has no parameter `{}`", key.name),
+                    )),
                 },
                 None if variadic => {
                     rest.push(given);
@@ -265,7 +286,9 @@ impl<'a> Checker<'a> {
             };
             if let Some((at, message)) = wrong {
                 good = false;
-                self.report(Diagnostic::error("E1006", at, message, "given here").with_help(&*help));
+                self.report(
+                    Diagnostic::error("E1006", at, message, "given here").with_help(&*help),
+                );
             }
         }
         let missing = bound.iter().take(required).position(Option::is_none);
@@ -364,7 +387,11 @@ impl<'a> Checker<'a> {
 
     fn rotate(&mut self, x: &Given, k: &Given, span: Span) -> Flow<Value> {
         if x.value.shape().len() != 1 {
-            return Ok(self.unsuitable(x, "a vector", "rotate the rows one by one: `[rotate(x[i], k) for i in 0..len(x)]`"));
+            return Ok(self.unsuitable(
+                x,
+                "a vector",
+                "rotate the rows one by one: `[rotate(x[i], k) for i in 0..len(x)]`",
+            ));
         }
         let Some(by) = self.place(&k.value, k.span, "a rotation step")? else {
             return Ok(Value::Error);
@@ -463,7 +490,11 @@ impl<'a> Checker<'a> {
                     "E1017",
                     span,
                     format!("{a} cannot be reshaped to {b}"),
-                    format!("{} elements, but {} are asked for", elements(&from), elements(&shape)),
+                    format!(
+                        "{} elements, but {} are asked for",
+                        elements(&from),
+                        elements(&shape)
+                    ),
                 )
                 .with_label(x.span, format!("this is {a}"))
                 .with_help("the product of the extents must stay the same"),
@@ -476,11 +507,19 @@ impl<'a> Checker<'a> {
         let shape = x.value.shape();
         let rank = shape.len();
         if rank < 2 {
-            return Ok(self.unsuitable(x, "a matrix, or a tensor of higher rank,", "a vector has no second axis; `reshape(x, [1, n])` makes it a row"));
+            return Ok(self.unsuitable(
+                x,
+                "a matrix, or a tensor of higher rank,",
+                "a vector has no second axis; `reshape(x, [1, n])` makes it a row",
+            ));
         }
         let Some(axes) = axes else {
             let perm = (0..rank).rev().collect();
-            return self.apply(TensorOp::Transpose(perm), std::slice::from_ref(&x.value), span);
+            return self.apply(
+                TensorOp::Transpose(perm),
+                std::slice::from_ref(&x.value),
+                span,
+            );
         };
         let perm: Option<Vec<usize>> = match &axes.value {
             Value::Tensor(t) if t.shape().as_slice() == [rank] => t
@@ -498,7 +537,11 @@ impl<'a> Checker<'a> {
         match perm {
             Some(perm) if sorted == Some((0..rank).collect()) => {
                 let perm = perm.into_iter().collect();
-                self.apply(TensorOp::Transpose(perm), std::slice::from_ref(&x.value), span)
+                self.apply(
+                    TensorOp::Transpose(perm),
+                    std::slice::from_ref(&x.value),
+                    span,
+                )
             }
             _ => {
                 let order: Vec<String> = (0..rank).rev().map(|i| i.to_string()).collect();
@@ -543,12 +586,21 @@ impl<'a> Checker<'a> {
             ));
         };
         let before: Shape = pairs.iter().step_by(2).map(|x| *x as usize).collect();
-        let after: Shape = pairs.iter().skip(1).step_by(2).map(|x| *x as usize).collect();
+        let after: Shape = pairs
+            .iter()
+            .skip(1)
+            .step_by(2)
+            .map(|x| *x as usize)
+            .collect();
         let padded: Vec<usize> = (0..rank)
             .map(|i| before[i].saturating_add(shape[i]).saturating_add(after[i]))
             .collect();
         self.fits(&padded, span)?;
-        self.apply(TensorOp::Pad { before, after }, std::slice::from_ref(&x.value), span)
+        self.apply(
+            TensorOp::Pad { before, after },
+            std::slice::from_ref(&x.value),
+            span,
+        )
     }
 
     fn conv2d(&mut self, x: &Given, k: &Given, stride: Option<&Given>, span: Span) -> Flow<Value> {
@@ -599,7 +651,11 @@ impl<'a> Checker<'a> {
             for c in 0..channels {
                 let plane = if image.len() == 3 {
                     let slice = TensorOp::Slice {
-                        starts: vec![Affine::constant(c as i64), Affine::constant(0), Affine::constant(0)],
+                        starts: vec![
+                            Affine::constant(c as i64),
+                            Affine::constant(0),
+                            Affine::constant(0),
+                        ],
                         sizes: Shape::from_slice(&[1, h, w]),
                     };
                     if channels == 1 {
@@ -624,12 +680,18 @@ impl<'a> Checker<'a> {
         let kernel4 = match *kernel.as_slice() {
             [o, kh, kw] if channels == 1 => Shape::from_slice(&[o, 1, kh, kw]),
             [_, _, _] => {
-                return Ok(unfit(self, "a kernel for an image of several channels is [o, c, kh, kw]"));
+                return Ok(unfit(
+                    self,
+                    "a kernel for an image of several channels is [o, c, kh, kw]",
+                ));
             }
             _ => kernel.clone(),
         };
         if kernel4[1] != channels {
-            let why = format!("the image has {channels} channels, the kernel {}", kernel4[1]);
+            let why = format!(
+                "the image has {channels} channels, the kernel {}",
+                kernel4[1]
+            );
             return Ok(unfit(self, &why));
         }
         let x3 = self.reshape(&x.value, Shape::from_slice(&[channels, h, w]), x.span)?;
@@ -644,7 +706,11 @@ impl<'a> Checker<'a> {
             return Ok(Value::Error);
         };
         if rank < 2 {
-            return Ok(self.unsuitable(x, "an image, of rank 2 or more,", "pooling takes blocks of the last two axes"));
+            return Ok(self.unsuitable(
+                x,
+                "an image, of rank 2 or more,",
+                "pooling takes blocks of the last two axes",
+            ));
         }
         let room = shape[rank - 1].min(shape[rank - 2]) as i64;
         if size < 1 || size > room {
@@ -670,7 +736,11 @@ impl<'a> Checker<'a> {
     fn poly(&mut self, x: &Given, c: &Given, span: Span) -> Flow<Value> {
         let shape = c.value.shape();
         if shape.len() != 1 {
-            return Ok(self.unsuitable(c, "a list of coefficients", "write `poly(x, [c0, c1, c2])` for c0 + c1 x + c2 x^2"));
+            return Ok(self.unsuitable(
+                c,
+                "a list of coefficients",
+                "write `poly(x, [c0, c1, c2])` for c0 + c1 x + c2 x^2",
+            ));
         }
         if let Value::Tensor(t) = &c.value {
             let coefficients = t.data().iter().map(|x| Real(*x)).collect();
@@ -692,9 +762,18 @@ impl<'a> Checker<'a> {
             sum = Some(match sum {
                 None => one,
                 Some(sum) => {
-                    let product =
-                        self.binary(BinaryOp::Mul, Side(&sum, span), Side(&x.value, x.span), span)?;
-                    self.binary(BinaryOp::Add, Side(&product, span), Side(&one, c.span), span)?
+                    let product = self.binary(
+                        BinaryOp::Mul,
+                        Side(&sum, span),
+                        Side(&x.value, x.span),
+                        span,
+                    )?;
+                    self.binary(
+                        BinaryOp::Add,
+                        Side(&product, span),
+                        Side(&one, c.span),
+                        span,
+                    )?
                 }
             });
         }
@@ -718,14 +797,22 @@ impl<'a> Checker<'a> {
                 other => vec![other.clone()],
             };
             for number in numbers {
-                let what = if least { "an operand of `min`" } else { "an operand of `max`" };
+                let what = if least {
+                    "an operand of `min`"
+                } else {
+                    "an operand of `max`"
+                };
                 let Some(x) = self.real(&number, given.span, what)? else {
                     return Ok(Value::Error);
                 };
                 let better = match &best {
                     None => true,
                     Some((y, _)) => {
-                        if least { x < *y } else { x > *y }
+                        if least {
+                            x < *y
+                        } else {
+                            x > *y
+                        }
                     }
                 };
                 if better {
@@ -754,7 +841,10 @@ impl<'a> Checker<'a> {
                     format!("`{}` works on compile-time values", f.name()),
                     format!("its argument is {is}"),
                 )
-                .with_help(format!("write `approx({}, …, on = {on}, degree = 7)`", f.name())),
+                .with_help(format!(
+                    "write `approx({}, …, on = {on}, degree = 7)`",
+                    f.name()
+                )),
             ));
         }
         if let Value::Tensor(t) = &x.value {
@@ -782,10 +872,18 @@ impl<'a> Checker<'a> {
             this.report(Diagnostic::error("E1006", at, message, "here").with_help(&*help))
         };
         let [f, x, named @ ..] = args else {
-            return Ok(wrong(self, span, "`approx` takes a function, a value, `on`, and `degree` or `error`".to_owned()));
+            return Ok(wrong(
+                self,
+                span,
+                "`approx` takes a function, a value, `on`, and `degree` or `error`".to_owned(),
+            ));
         };
         let ExprKind::Name(name) = &f.value.kind else {
-            return Ok(wrong(self, f.span, "the first argument of `approx` is the name of a function".to_owned()));
+            return Ok(wrong(
+                self,
+                f.span,
+                "the first argument of `approx` is the name of a function".to_owned(),
+            ));
         };
         let function = match target(self.names, self.unit, self.inside, name) {
             Callee::Fn(f) => Err(f),
@@ -810,13 +908,21 @@ impl<'a> Checker<'a> {
             },
         };
         if x.key.is_some() {
-            return Ok(wrong(self, x.span, "the second argument of `approx` is the value".to_owned()));
+            return Ok(wrong(
+                self,
+                x.span,
+                "the second argument of `approx` is the value".to_owned(),
+            ));
         }
         let value = self.eval(&x.value)?;
         let (mut on, mut goal, mut method) = (None, None, None);
         for arg in named {
             let Some(key) = &arg.key else {
-                return Ok(wrong(self, arg.span, "further arguments of `approx` are named".to_owned()));
+                return Ok(wrong(
+                    self,
+                    arg.span,
+                    "further arguments of `approx` are named".to_owned(),
+                ));
             };
             match key.name.as_str() {
                 "on" => {
@@ -832,18 +938,28 @@ impl<'a> Checker<'a> {
                         Value::Error => return Ok(Value::Error),
                         other => {
                             let is = other.describe();
-                            return Ok(wrong(self, arg.value.span, format!("`on` takes an interval [a, b], not {is}")));
+                            return Ok(wrong(
+                                self,
+                                arg.value.span,
+                                format!("`on` takes an interval [a, b], not {is}"),
+                            ));
                         }
                     }
                 }
                 "degree" | "error" if goal.is_some() => {
-                    return Ok(wrong(self, arg.span, "`approx` takes `degree` or `error`, once".to_owned()));
+                    return Ok(wrong(
+                        self,
+                        arg.span,
+                        "`approx` takes `degree` or `error`, once".to_owned(),
+                    ));
                 }
                 "degree" => {
                     let degree = self.eval(&arg.value)?;
                     match self.int(&degree, arg.value.span, "a degree")? {
                         Some(d) if d >= 0 => goal = Some(Target::Degree(d as usize)),
-                        Some(d) => return Ok(wrong(self, arg.value.span, format!("the degree is {d}"))),
+                        Some(d) => {
+                            return Ok(wrong(self, arg.value.span, format!("the degree is {d}")));
+                        }
                         None => return Ok(Value::Error),
                     }
                 }
@@ -884,10 +1000,18 @@ impl<'a> Checker<'a> {
             }
         }
         let Some(on) = on else {
-            return Ok(wrong(self, span, "`approx` lacks the interval `on = [a, b]`".to_owned()));
+            return Ok(wrong(
+                self,
+                span,
+                "`approx` lacks the interval `on = [a, b]`".to_owned(),
+            ));
         };
         let Some(goal) = goal else {
-            return Ok(wrong(self, span, "`approx` lacks `degree` or `error`".to_owned()));
+            return Ok(wrong(
+                self,
+                span,
+                "`approx` lacks `degree` or `error`".to_owned(),
+            ));
         };
         if value.is_error() {
             return Ok(value);
@@ -938,7 +1062,10 @@ impl<'a> Checker<'a> {
     }
 
     /// The polynomial; None when an error was reported.
-    #[expect(clippy::too_many_arguments, reason = "the arguments of `approx`, and their places")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the arguments of `approx`, and their places"
+    )]
     fn fit(
         &mut self,
         function: Result<Function, usize>,
@@ -966,7 +1093,9 @@ impl<'a> Checker<'a> {
                             return f64::NAN;
                         }
                         let value = this.call_fn(f, vec![Value::Real(x)], callee.span, span);
-                        match value.and_then(|v| this.real(&v, at.span, "the value of the function")) {
+                        match value
+                            .and_then(|v| this.real(&v, at.span, "the value of the function"))
+                        {
                             Ok(Some(y)) => y,
                             Ok(None) => f64::NAN,
                             Err(reason) => {
@@ -998,7 +1127,8 @@ impl<'a> Checker<'a> {
                     Some((message, help)) => (message.to_owned(), Some(help.to_owned())),
                     None => (text, None),
                 };
-                let mut d = Diagnostic::error("E2009", span, message, "no approximation is found here");
+                let mut d =
+                    Diagnostic::error("E2009", span, message, "no approximation is found here");
                 d.help = help;
                 self.report(d);
                 Ok(None)

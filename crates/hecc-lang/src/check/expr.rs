@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{Circuit, Interval, Module};
 use hecc_ir::span::Span;
-use hecc_ir::tensor::{
-    Affine, Secrecy, Shape, Tensor, TensorOp, broadcast, elements, shape_name,
-};
+use hecc_ir::tensor::{Affine, Secrecy, Shape, Tensor, TensorOp, broadcast, elements, shape_name};
 use rustc_hash::FxHashMap;
 
 use super::Limits;
@@ -162,7 +160,9 @@ impl<'a> Checker<'a> {
     pub fn report(&mut self, mut diagnostic: Diagnostic) -> Value {
         for context in self.context.iter().rev().take(4) {
             let (span, text) = match context {
-                Context::Iteration(name, i, span) => (*span, format!("in the iteration {name} = {i}")),
+                Context::Iteration(name, i, span) => {
+                    (*span, format!("in the iteration {name} = {i}"))
+                }
                 Context::Call(name, span) => (*span, format!("in this call of `{name}`")),
             };
             diagnostic = diagnostic.with_label(span, text);
@@ -193,7 +193,10 @@ impl<'a> Checker<'a> {
     // ---- names ----
 
     fn lookup(&mut self, name: &str) -> Flow<Value> {
-        let found = self.locals[self.base..].iter().rev().find(|l| l.name == name);
+        let found = self.locals[self.base..]
+            .iter()
+            .rev()
+            .find(|l| l.name == name);
         if let Some(local) = found {
             return Ok(local.value.clone());
         }
@@ -218,7 +221,11 @@ impl<'a> Checker<'a> {
                     Diagnostic::error(
                         "E2008",
                         item.name.span,
-                        format!("`{}` is defined by itself: {}", item.name.name, chain.join(" -> ")),
+                        format!(
+                            "`{}` is defined by itself: {}",
+                            item.name.name,
+                            chain.join(" -> ")
+                        ),
                         "its value depends on itself",
                     )
                     .with_help("give one of these constants a value of its own"),
@@ -260,7 +267,10 @@ impl<'a> Checker<'a> {
                 Diagnostic::error(
                     "E1012",
                     item.value.span,
-                    format!("`{}` is declared as {wanted}, but its value is {is}", item.name.name),
+                    format!(
+                        "`{}` is declared as {wanted}, but its value is {is}",
+                        item.name.name
+                    ),
                     format!("this is {is}"),
                 )
                 .with_label(ty.span, format!("declared as {wanted} here"))
@@ -473,7 +483,9 @@ impl<'a> Checker<'a> {
                 format!("calls and expressions nest more than {limit} deep"),
                 "given up here",
             )
-            .with_help("split the expression with `let`, or write the chain of functions as a `for`"),
+            .with_help(
+                "split the expression with `let`, or write the chain of functions as a `for`",
+            ),
         );
         Err(Stop::Fatal)
     }
@@ -547,7 +559,9 @@ impl<'a> Checker<'a> {
                 if shape.len() != 2 {
                     let is = shape_name(&shape);
                     let help = match shape.as_slice() {
-                        [n] => format!("for a row, write `reshape(x, [1, {n}])`; `@` takes vectors as they are"),
+                        [n] => format!(
+                            "for a row, write `reshape(x, [1, {n}])`; `@` takes vectors as they are"
+                        ),
                         _ => "`transpose(x)` turns all axes around".to_owned(),
                     };
                     return Ok(self.report(
@@ -612,7 +626,9 @@ impl<'a> Checker<'a> {
                 "an integer leaves the range of 64 bits",
                 "this result is too large",
             )
-            .with_help("write one operand as a real, `2.0` for `2`, if it is not meant as an index"),
+            .with_help(
+                "write one operand as a real, `2.0` for `2`, if it is not meant as an index",
+            ),
         )
     }
 
@@ -637,7 +653,11 @@ impl<'a> Checker<'a> {
                 let (Some(a), Some(b)) = (self.truth(l.0, l.1)?, self.truth(r.0, r.1)?) else {
                     return Ok(Value::Error);
                 };
-                Ok(Value::Bool(if op == BinaryOp::And { a && b } else { a || b }))
+                Ok(Value::Bool(if op == BinaryOp::And {
+                    a && b
+                } else {
+                    a || b
+                }))
             }
         }
     }
@@ -1010,7 +1030,8 @@ impl<'a> Checker<'a> {
                 name: &var.name,
                 value: Value::Int(i),
             });
-            self.context.push(Context::Iteration(&var.name, i, var.span));
+            self.context
+                .push(Context::Iteration(&var.name, i, var.span));
             let value = self.eval(element);
             self.context.pop();
             self.locals.truncate(depth);
@@ -1026,8 +1047,13 @@ impl<'a> Checker<'a> {
     fn stack(&mut self, values: Vec<(Value, Span)>, span: Span) -> Flow<Value> {
         let Some((first, first_span)) = values.first() else {
             return Ok(self.report(
-                Diagnostic::error("E2014", span, "the list is empty", "a list has at least one element")
-                    .with_help("a list is a tensor, and a tensor has at least one element"),
+                Diagnostic::error(
+                    "E2014",
+                    span,
+                    "the list is empty",
+                    "a list has at least one element",
+                )
+                .with_help("a list is a tensor, and a tensor has at least one element"),
             ));
         };
         if values.iter().any(|(v, _)| v.is_error()) {
@@ -1119,9 +1145,13 @@ impl<'a> Checker<'a> {
         }
         if let (Value::Tensor(t), true) = (&base, shape.is_empty()) {
             // An element of a constant: the common case needs no detour.
-            let at = block.starts.iter().zip(t.shape()).try_fold(0, |at, (s, n)| {
-                Some(at * n + usize::try_from(s.as_constant()?).ok()?)
-            });
+            let at = block
+                .starts
+                .iter()
+                .zip(t.shape())
+                .try_fold(0, |at, (s, n)| {
+                    Some(at * n + usize::try_from(s.as_constant()?).ok()?)
+                });
             if let Some(x) = at.and_then(|at| t.data().get(at)) {
                 return Ok(Value::from_const(Const::scalar(*x, t.whole())));
             }
@@ -1211,7 +1241,10 @@ impl<'a> Checker<'a> {
                         continue;
                     };
                     let Some(length) = length.as_constant() else {
-                        return Err(Stop::Unroll(*span, "the length of this slice depends on the loop"));
+                        return Err(Stop::Unroll(
+                            *span,
+                            "the length of this slice depends on the loop",
+                        ));
                     };
                     if length <= 0 {
                         self.report(
@@ -1290,7 +1323,10 @@ impl<'a> Checker<'a> {
                     };
                     let v = value(i);
                     let v = if v < 0 { v } else { v + i128::from(length) - 1 };
-                    (v, Some((ind.span, format!("in the iteration {} = {i}", ind.name))))
+                    (
+                        v,
+                        Some((ind.span, format!("in the iteration {} = {i}", ind.name))),
+                    )
                 }
                 None => (shown, None),
             },
@@ -1308,8 +1344,14 @@ impl<'a> Checker<'a> {
                         Some(format!("{} = {i}", ind.name))
                     })
                     .collect();
-                let span = terms.last().and_then(|(iv, _)| self.induction(*iv)).map(|i| i.span);
-                (shown, span.map(|s| (s, format!("in the iteration {}", corner.join(", ")))))
+                let span = terms
+                    .last()
+                    .and_then(|(iv, _)| self.induction(*iv))
+                    .map(|i| i.span);
+                (
+                    shown,
+                    span.map(|s| (s, format!("in the iteration {}", corner.join(", ")))),
+                )
             }
         };
         let mut d = Diagnostic::error(
@@ -1363,15 +1405,15 @@ impl<'a> Checker<'a> {
     }
 
     /// A user's function with these arguments.
-    pub fn call_fn(
-        &mut self,
-        f: usize,
-        args: Vec<Value>,
-        callee: Span,
-        span: Span,
-    ) -> Flow<Value> {
+    pub fn call_fn(&mut self, f: usize, args: Vec<Value>, callee: Span, span: Span) -> Flow<Value> {
         let (unit, item) = self.names.fns[f];
-        let names = |n: usize| if n == 1 { "1 argument".to_owned() } else { format!("{n} arguments") };
+        let names = |n: usize| {
+            if n == 1 {
+                "1 argument".to_owned()
+            } else {
+                format!("{n} arguments")
+            }
+        };
         if args.len() != item.params.len() {
             let list: Vec<&str> = item.params.iter().map(|p| p.name.as_str()).collect();
             return Ok(self.report(
@@ -1387,7 +1429,11 @@ impl<'a> Checker<'a> {
                     format!("{} here", names(args.len())),
                 )
                 .with_label(item.name.span, "it is defined here")
-                .with_help(format!("write `{}({})`", item.name.name, list.join(", "))),
+                .with_help(format!(
+                    "write `{}({})`",
+                    item.name.name,
+                    list.join(", ")
+                )),
             ));
         }
         if self.facts.recursive.contains(&f) {

@@ -68,7 +68,8 @@ impl<'a> Frame<'a> {
         for (i, number) in renumbered.iter_mut().enumerate().take(fixed) {
             *number = Some(i as u32);
         }
-        out.inputs.extend(self.circuit.inputs[..fixed].iter().cloned());
+        out.inputs
+            .extend(self.circuit.inputs[..fixed].iter().cloned());
         let mut moved = vec![NodeId(0); self.circuit.graph.len()];
         for id in self.circuit.graph.ids() {
             if !live[id.index()] {
@@ -154,7 +155,10 @@ impl<'a> Checker<'a> {
                 return Ok(self.report(Diagnostic::error(
                     "E1017",
                     span,
-                    format!("{} cannot be evaluated at compile time", Tensor::mnemonic(&op)),
+                    format!(
+                        "{} cannot be evaluated at compile time",
+                        Tensor::mnemonic(&op)
+                    ),
                     "in this operation",
                 )));
             }
@@ -163,7 +167,11 @@ impl<'a> Checker<'a> {
         for arg in args {
             operands.push(self.node(arg, span)?);
         }
-        let secrecy = args.iter().map(Value::secrecy).max().unwrap_or(Secrecy::Public);
+        let secrecy = args
+            .iter()
+            .map(Value::secrecy)
+            .max()
+            .unwrap_or(Secrecy::Public);
         let uniform_only = args.iter().all(Value::known_when_unrolled);
         self.push(op, shape, &operands, secrecy, uniform_only, span)
     }
@@ -347,7 +355,11 @@ impl<'a> Checker<'a> {
             let op = TensorOp::Broadcast(shape.clone());
             return self.push(op, shape.clone(), &[id], Secrecy::Public, true, span);
         }
-        self.apply(TensorOp::Broadcast(shape.clone()), std::slice::from_ref(value), span)
+        self.apply(
+            TensorOp::Broadcast(shape.clone()),
+            std::slice::from_ref(value),
+            span,
+        )
     }
 
     pub(crate) fn reshape(&mut self, value: &Value, shape: Shape, span: Span) -> Flow<Value> {

@@ -113,7 +113,13 @@ pub fn load_program(path: &Path, fs: &dyn FileSystem, limits: Limits) -> Result<
     }
     let mut seen = rustc_hash::FxHashSet::default();
     diagnostics.retain(|d| seen.insert((d.code, d.primary.span, d.message.clone())));
-    diagnostics.sort_by_key(|d| (d.primary.span.file, d.primary.span.start, d.primary.span.end));
+    diagnostics.sort_by_key(|d| {
+        (
+            d.primary.span.file,
+            d.primary.span.start,
+            d.primary.span.end,
+        )
+    });
     if failed(&diagnostics) {
         return Err(Failure {
             diagnostics,

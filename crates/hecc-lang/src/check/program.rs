@@ -149,7 +149,9 @@ fn plain(path: &Path) -> PathBuf {
     for part in path.components() {
         match part {
             Component::CurDir => {}
-            Component::ParentDir if matches!(out.components().next_back(), Some(Component::Normal(_))) => {
+            Component::ParentDir
+                if matches!(out.components().next_back(), Some(Component::Normal(_))) =>
+            {
                 out.pop();
             }
             part => out.push(part),
@@ -329,9 +331,12 @@ impl<'a> Names<'a> {
                     }
                 }
             }
-            names
-                .visible
-                .push(visible.into_iter().map(|(k, (item, _))| (k, item)).collect());
+            names.visible.push(
+                visible
+                    .into_iter()
+                    .map(|(k, (item, _))| (k, item))
+                    .collect(),
+            );
         }
         names
     }

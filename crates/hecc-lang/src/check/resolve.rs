@@ -132,7 +132,8 @@ impl<'a, 'd> Resolver<'a, 'd> {
             self.ty(&o.ty);
             self.range(o.range.as_ref());
             if let Some(first) = seen.iter().find(|s| s.name == o.name.name) {
-                self.diagnostics.push(duplicate(&o.name, first.span, "output"));
+                self.diagnostics
+                    .push(duplicate(&o.name, first.span, "output"));
             }
             seen.push(&o.name);
         }
@@ -147,7 +148,8 @@ impl<'a, 'd> Resolver<'a, 'd> {
         for arg in &a.args {
             // Bare words such as `full` and `off` are no names.
             let word = arg.key.is_none() && matches!(a.name.name.as_str(), "unroll" | "pipeline");
-            if !(word && matches!(&arg.value.kind, ExprKind::Name(n) if n == "full" || n == "off")) {
+            if !(word && matches!(&arg.value.kind, ExprKind::Name(n) if n == "full" || n == "off"))
+            {
                 self.expr(&arg.value);
             }
         }
@@ -366,8 +368,8 @@ impl<'a, 'd> Resolver<'a, 'd> {
             }
         }
         for arg in args {
-            let method = callee.name == "approx"
-                && arg.key.as_ref().is_some_and(|k| k.name == "method");
+            let method =
+                callee.name == "approx" && arg.key.as_ref().is_some_and(|k| k.name == "method");
             if !method {
                 self.expr(&arg.value);
             }

@@ -4,8 +4,8 @@ use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{CircuitId, Module};
 use hecc_ir::span::Span;
 use hecc_ir::tensor::{
-    IvId, Param, ResultDecl, Secrecy, Shape, Tensor, TensorMeta, TensorOp, TensorType, Unroll,
-    Affine, broadcast, shape_name,
+    Affine, IvId, Param, ResultDecl, Secrecy, Shape, Tensor, TensorMeta, TensorOp, TensorType,
+    Unroll, broadcast, shape_name,
 };
 
 use super::attributes::LoopAttributes;
@@ -71,10 +71,17 @@ impl<'a> Checker<'a> {
                 ast::Secrecy::Public => Secrecy::Public,
             };
             if p.range.is_none() {
-                let text = format!("`{}` has no declared range: [-1, 1] is assumed", p.name.name);
+                let text = format!(
+                    "`{}` has no declared range: [-1, 1] is assumed",
+                    p.name.name
+                );
                 notes.push((p.span, text.clone()));
-                let mut note = Diagnostic::warning("W1002", p.span, text, "no range is declared here")
-                    .with_help(format!("declare what its elements may be: `{}: … in [-1, 1]`", p.name.name));
+                let mut note =
+                    Diagnostic::warning("W1002", p.span, text, "no range is declared here")
+                        .with_help(format!(
+                            "declare what its elements may be: `{}: … in [-1, 1]`",
+                            p.name.name
+                        ));
                 note.severity = hecc_ir::diag::Severity::Note;
                 self.warnings.push(note);
             }
@@ -121,10 +128,16 @@ impl<'a> Checker<'a> {
                 Diagnostic::error(
                     "E1032",
                     span,
-                    format!("`{}` has {wanted} outputs, but {is} values are returned", c.name.name),
+                    format!(
+                        "`{}` has {wanted} outputs, but {is} values are returned",
+                        c.name.name
+                    ),
                     format!("{is} here"),
                 )
-                .with_label(outputs.first().map_or(c.span, |(o, ..)| o.span), "the outputs are declared here")
+                .with_label(
+                    outputs.first().map_or(c.span, |(o, ..)| o.span),
+                    "the outputs are declared here",
+                )
                 .with_help(help),
             );
             return Err(Stop::Fatal);
@@ -146,7 +159,10 @@ impl<'a> Checker<'a> {
                     Diagnostic::error(
                         "E1012",
                         span,
-                        format!("the output `{}` is declared as {wanted}, but {is} is returned", o.name.name),
+                        format!(
+                            "the output `{}` is declared as {wanted}, but {is} is returned",
+                            o.name.name
+                        ),
                         format!("this is {is}"),
                     )
                     .with_label(o.ty.span, format!("declared as {wanted} here"))
@@ -268,7 +284,12 @@ impl<'a> Checker<'a> {
                         Some(m) => format!("assertion failed: {}", m.value),
                         None => "assertion failed".to_owned(),
                     };
-                    self.report(Diagnostic::error("E2007", cond.span, text, "this does not hold"));
+                    self.report(Diagnostic::error(
+                        "E2007",
+                        cond.span,
+                        text,
+                        "this does not hold",
+                    ));
                 }
             }
         }
@@ -295,7 +316,11 @@ impl<'a> Checker<'a> {
                         format!("{x:?} is not in [{lo:?}, {hi:?}]"),
                     )
                     .with_label(span, "the range is declared here")
-                    .with_help(format!("write `in [{:?}, {:?}]`", lo.min(x), hi.max(x))),
+                    .with_help(format!(
+                        "write `in [{:?}, {:?}]`",
+                        lo.min(x),
+                        hi.max(x)
+                    )),
                 ));
             }
             return Ok(value);
@@ -395,7 +420,8 @@ impl<'a> Checker<'a> {
         if let (Some(starts), Value::Tensor(_), Some(part)) = (fixed, &old, part.as_const()) {
             // In place: nobody else holds the tensor while the variable is empty.
             drop(old);
-            if let Value::Tensor(t) = std::mem::replace(&mut self.locals[local].value, Value::Error) {
+            if let Value::Tensor(t) = std::mem::replace(&mut self.locals[local].value, Value::Error)
+            {
                 self.step(part.data().len() as u64 / 8, value.span)?;
                 self.locals[local].value = Value::Tensor(t.updated(&starts, &part));
             }
@@ -440,7 +466,9 @@ impl<'a> Checker<'a> {
                         "asked for here",
                     )
                     .with_label(span, why)
-                    .with_help("remove it, or make the body the same in all iterations but for indices"),
+                    .with_help(
+                        "remove it, or make the body the same in all iterations but for indices",
+                    ),
                 );
             }
         }
@@ -452,7 +480,8 @@ impl<'a> Checker<'a> {
                 name: &f.var.name,
                 value: Value::Int(i),
             });
-            self.context.push(Context::Iteration(&f.var.name, i, f.var.span));
+            self.context
+                .push(Context::Iteration(&f.var.name, i, f.var.span));
             let result = self.block(&f.body);
             self.context.pop();
             self.locals.truncate(depth);
@@ -482,7 +511,10 @@ impl<'a> Checker<'a> {
                 }
             }
         }
-        let before: Vec<Value> = carried.iter().map(|&l| self.locals[l].value.clone()).collect();
+        let before: Vec<Value> = carried
+            .iter()
+            .map(|&l| self.locals[l].value.clone())
+            .collect();
         if before.iter().any(|v| matches!(v, Value::Bool(_))) {
             return Ok(Some((f.var.span, "the body assigns a truth value")));
         }
@@ -507,9 +539,12 @@ impl<'a> Checker<'a> {
                 Err(Stop::Fatal) => return Err(Stop::Fatal),
                 Ok(()) => {}
             }
-            let after: Vec<Value> = carried.iter().map(|&l| self.locals[l].value.clone()).collect();
-            let failed = self.diagnostics.len() > snapshot.diagnostics
-                || after.iter().any(Value::is_error);
+            let after: Vec<Value> = carried
+                .iter()
+                .map(|&l| self.locals[l].value.clone())
+                .collect();
+            let failed =
+                self.diagnostics.len() > snapshot.diagnostics || after.iter().any(Value::is_error);
             if failed {
                 self.frames.truncate(snapshot.frames);
                 self.bodies.truncate(snapshot.bodies);
@@ -524,7 +559,10 @@ impl<'a> Checker<'a> {
                 .any(|(a, b)| a.shape() != b.shape() || matches!(a, Value::Bool(_)));
             if changed {
                 restore(self);
-                return Ok(Some((f.var.span, "a variable changes its shape in the loop")));
+                return Ok(Some((
+                    f.var.span,
+                    "a variable changes its shape in the loop",
+                )));
             }
             let next: Vec<(Secrecy, bool)> = state
                 .iter()
@@ -547,7 +585,9 @@ impl<'a> Checker<'a> {
                     "a variable stays known at compile time through the loop",
                 )));
             }
-            self.close_loop(f, first, trips, attributes, &carried, &before, &after, &state)?;
+            self.close_loop(
+                f, first, trips, attributes, &carried, &before, &after, &state,
+            )?;
             return Ok(None);
         }
     }
@@ -612,7 +652,10 @@ impl<'a> Checker<'a> {
         result
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the facts of one loop, used here once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the facts of one loop, used here once"
+    )]
     fn close_loop(
         &mut self,
         f: &'a ast::For,

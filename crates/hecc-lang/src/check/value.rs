@@ -265,9 +265,7 @@ pub(crate) fn cost(op: &TensorOp, args: &[Shape], result: &[usize]) -> u64 {
     let out = elements(result) as u64;
     let all: u64 = args.iter().map(|s| elements(s) as u64).sum();
     match op {
-        TensorOp::MatMul => {
-            out.saturating_mul(args[0].last().copied().unwrap_or(1) as u64) + all
-        }
+        TensorOp::MatMul => out.saturating_mul(args[0].last().copied().unwrap_or(1) as u64) + all,
         TensorOp::Conv2d { .. } => {
             out.saturating_mul(args[1].iter().skip(1).product::<usize>() as u64) + all
         }
@@ -291,7 +289,8 @@ pub(crate) fn evaluate(op: &TensorOp, shape: Shape, args: &[Const]) -> Option<Co
         let (a, b) = (args[0].data(), args[1].data());
         a.iter().zip(b).map(|(x, y)| f(*x, *y)).collect()
     };
-    let map1 = |f: &dyn Fn(f64) -> f64| -> Vec<f64> { args[0].data().iter().map(|x| f(*x)).collect() };
+    let map1 =
+        |f: &dyn Fn(f64) -> f64| -> Vec<f64> { args[0].data().iter().map(|x| f(*x)).collect() };
     let data = match op {
         TensorOp::Input(_) | TensorOp::Index(_) | TensorOp::Loop { .. } | TensorOp::Proj(_) => {
             return None;
@@ -385,7 +384,13 @@ pub(crate) fn evaluate(op: &TensorOp, shape: Shape, args: &[Const]) -> Option<Co
         TensorOp::Pad { before, .. } => {
             let own = strides(&shape);
             let mut out = vec![0.0; elements(&shape)];
-            scatter(&mut out, offset(&own, before), &own, args[0].shape(), args[0].data());
+            scatter(
+                &mut out,
+                offset(&own, before),
+                &own,
+                args[0].shape(),
+                args[0].data(),
+            );
             out
         }
         TensorOp::Roll(by) => {
