@@ -5,11 +5,13 @@
 
 pub mod algebra;
 pub mod ckks;
+pub mod degree;
 pub mod diag;
 pub mod graph;
 pub mod interp;
 pub mod measure;
 pub mod program;
+pub mod random;
 pub mod secrecy;
 pub mod slots;
 pub mod span;
