@@ -1,6 +1,10 @@
-//! Passes over circuit graphs: optimisation, layout, scale and level management
+//! Passes over circuit graphs: optimisation, layout, scale and level management, and the whole of
+//! [`compile`](compile::compile).
 
+pub mod compile;
 pub mod layout;
 pub mod pipeline;
 pub mod scale;
 pub mod tensor;
+
+pub use compile::{CompileOptions, Compiled, Report, Stage, compile, compile_observed};

@@ -21,6 +21,9 @@ use hecc_ir::slots::Slots;
 
 pub use select::{ScaleOptions, Scaled, check_headroom};
 
+/// The code of the error that no secure parameters have room for a circuit, which is otherwise sound.
+pub const NO_ROOM: &str = "E3002";
+
 /// Places levels, scales, rescales and relinearizations, and chooses parameters.
 ///
 /// # Errors

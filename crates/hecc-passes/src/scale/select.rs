@@ -376,7 +376,7 @@ fn does_not_fit(
         "reduce the multiplicative depth (-O 2 or -O 3, balanced products), or split the circuit"
     };
     Diagnostic::error(
-        "E3002",
+        super::NO_ROOM,
         span,
         format!(
             "no secure parameters: {} levels at scale 2^{scale} need log2(QP) of about {bits:.0} bits",
