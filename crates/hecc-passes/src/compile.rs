@@ -1,13 +1,13 @@
 //! The whole way: a checked program in, a circuit with parameters and a report out.
 
-use hecc_ir::ckks::{Ckks, CkksOp, CkksType};
+use hecc_ir::ckks::{Ckks, CkksOp};
 use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{Circuit, Dialect, Module};
 use hecc_ir::measure::{self, Measures, OpCounts};
 use hecc_ir::program::Program;
-use hecc_ir::slots::{Slots, SlotsOp, SlotsType};
+use hecc_ir::slots::{Slots, SlotsOp};
 use hecc_ir::span::{SourceMap, Span};
-use hecc_ir::tensor::{Budget, Secrecy, Tensor};
+use hecc_ir::tensor::{Budget, Tensor};
 use hecc_ir::verify;
 use serde::Serialize;
 

@@ -104,7 +104,10 @@ fn sources(
             (off * range(i).magnitude()).powi(2)
         };
         let (mine, carried) = match graph.op(id) {
-            CkksOp::Input(_) => (slot(noise::encoding() + noise::fresh_public(log_n)), 0.0),
+            CkksOp::Input(_) => {
+                let fresh = noise::fresh_public_at(log_n, ty.level(), model.q, model.p);
+                (slot(noise::encoding() + fresh), 0.0)
+            }
             CkksOp::Encode { .. } => (slot(noise::encoding()), 0.0),
             CkksOp::Add | CkksOp::Sub => (mismatch(1), held(0) + held(1)),
             CkksOp::Neg | CkksOp::DropLevel(_) => (0.0, held(0)),

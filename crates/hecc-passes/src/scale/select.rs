@@ -282,7 +282,7 @@ pub(crate) fn select(
             Security::Insecure => f64::INFINITY,
             s => max_log_qp(log_n, s).map_or(0.0, f64::from),
         };
-        let usual = usual_precision(&ideal, &ranges, log_n, plan.depth);
+        let usual = usual_precision(&ideal, &ranges, log_n, &needs);
         let guess = |scale: u32| usual + f64::from(scale) - f64::from(USUAL_SCALE);
         let fits = |scale: u32| needs.sizes(log_n, scale, budget);
         if let Some(scale) = overrides.scale_bits {
@@ -348,12 +348,17 @@ fn note_best(best: &mut Option<(f64, Sizes)>, precision: f64, sizes: Sizes) {
 }
 
 /// The precision at the usual scale, on an ideal chain.
-fn usual_precision(ideal: &Circuit<Ckks>, ranges: &[Interval], log_n: LogN, depth: u32) -> f64 {
-    let q = vec![1u64 << USUAL_SCALE; depth as usize + 1];
+fn usual_precision(ideal: &Circuit<Ckks>, ranges: &[Interval], log_n: LogN, needs: &Needs) -> f64 {
+    let q = vec![1u64 << USUAL_SCALE; needs.depth as usize + 1];
+    let p = if needs.switches.is_empty() {
+        vec![]
+    } else {
+        vec![1u64 << FAST_BITS]
+    };
     let model = Model {
         log_n,
         q: &q,
-        p: &[1 << FAST_BITS],
+        p: &p,
         digit_limbs: 1,
     };
     precision_bits(ideal, ranges, &model)

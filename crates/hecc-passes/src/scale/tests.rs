@@ -1,10 +1,8 @@
-use std::sync::Arc;
-
 use hecc_ir::ckks::{Ckks, CkksOp, CkksType};
 use hecc_ir::graph::{Builder, Circuit, Interval, NodeId, Real};
 use hecc_ir::slots::{
-    Coefficient, PackedInput, PackedOutput, PlainDef, PlainId, PlainSource, SlotMap, SlotSource,
-    Slots, SlotsMeta, SlotsOp, Unpack,
+    Coefficient, PackedInput, PlainDef, PlainId, PlainSource, SlotMap, SlotSource, Slots,
+    SlotsMeta, SlotsOp,
 };
 use hecc_ir::span::Span;
 use hecc_ir::tensor::CkksOverrides;
@@ -591,5 +589,4 @@ fn random_circuits_mean_the_same_before_and_after() {
             ),
         }
     }
-    let _ = Arc::new(());
 }
