@@ -13,8 +13,9 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::tensor::build::Simplify;
+use crate::tensor::check::Reference;
 use crate::tensor::cost::{self, Cost};
-use crate::tensor::{balance, expand, simplify, unroll};
+use crate::tensor::{balance, expand, poly, simplify, unroll};
 
 /// What the optimizer minimises first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -187,18 +188,28 @@ pass!(
     /// [`balance::balance`].
     Balance, "balance", false, |c, context| balance::balance(c, context.options.key())
 );
+pass!(
+    /// [`poly::polynomials`].
+    Polynomials, "polynomials", true, |c, context| poly::polynomials(c, context.options.key())
+);
 
-/// The passes of an optimization level, in order; unrolling comes before them.
-pub fn passes(opt_level: u8) -> Vec<Box<dyn Pass>> {
-    match opt_level {
-        0 => vec![Box::new(Forward), Box::new(AsWritten), Box::new(DeadCode)],
-        _ => vec![
-            Box::new(SimplifyAll),
-            Box::new(Balance),
-            Box::new(AsWritten),
-            Box::new(SimplifyAll),
-        ],
+/// The passes of an optimization level: first those that any work is measured from, then the rest.
+/// Unrolling comes before them.
+pub fn passes(opt_level: u8) -> (Vec<Box<dyn Pass>>, Vec<Box<dyn Pass>>) {
+    if opt_level == 0 {
+        return (
+            vec![Box::new(Forward), Box::new(AsWritten), Box::new(DeadCode)],
+            Vec::new(),
+        );
     }
+    let base: Vec<Box<dyn Pass>> = vec![Box::new(SimplifyAll), Box::new(Balance)];
+    let rest: Vec<Box<dyn Pass>> = vec![
+        Box::new(Polynomials),
+        Box::new(Balance),
+        Box::new(AsWritten),
+        Box::new(SimplifyAll),
+    ];
+    (base, rest)
 }
 
 /// What looks at the program after every pass.
@@ -218,6 +229,7 @@ pub fn optimize(
         options: *options,
         observer,
         reports: Vec::new(),
+        reference: options.verify.then(|| Reference::new(module)),
     };
     let start = Instant::now();
     let how = match options.opt_level {
@@ -226,14 +238,18 @@ pub fn optimize(
     };
     let mut circuit = unroll::unroll(module, how, options.node_limit)?;
     let mut cost = cost::cost(&circuit);
-    run.note("unroll", start, cost, cost, true, &circuit);
+    run.note("unroll", start, cost, cost, true, &circuit)?;
     let mut context = Context {
         options: *options,
         work_limit: f64::INFINITY,
     };
-    for pass in passes(options.opt_level) {
+    let (base, rest) = passes(options.opt_level);
+    for pass in base {
         (circuit, cost) = run.step(&*pass, circuit, cost, &context)?;
-        context.work_limit = context.work_limit.min(f64::INFINITY);
+    }
+    context.work_limit = cost.work * options.growth();
+    for pass in rest {
+        (circuit, cost) = run.step(&*pass, circuit, cost, &context)?;
     }
     Ok((circuit, run.reports))
 }
@@ -242,6 +258,7 @@ struct Run<'a> {
     options: Options,
     observer: Option<Observer<'a>>,
     reports: Vec<PassReport>,
+    reference: Option<Reference>,
 }
 
 impl Run<'_> {
@@ -257,7 +274,7 @@ impl Run<'_> {
         let new = cost::cost(&after);
         let kept = pass.normalizes() || better(&self.options, context, new, cost);
         let (after, new_cost) = if kept { (after, new) } else { (before, cost) };
-        self.note(pass.name(), start, cost, new_cost, kept, &after);
+        self.note(pass.name(), start, cost, new_cost, kept, &after)?;
         Ok((after, new_cost))
     }
 
@@ -269,7 +286,7 @@ impl Run<'_> {
         after: Cost,
         kept: bool,
         circuit: &Circuit<Tensor>,
-    ) {
+    ) -> Result<(), CompileError> {
         self.reports.push(PassReport {
             name,
             time: start.elapsed(),
@@ -281,6 +298,12 @@ impl Run<'_> {
         });
         if let Some(observer) = &mut self.observer {
             observer(name, &Module::single(circuit.clone()));
+        }
+        match &self.reference {
+            Some(reference) => reference
+                .compare(circuit)
+                .map_err(|why| CompileError::Pass { pass: name, why }),
+            None => Ok(()),
         }
     }
 }
@@ -313,5 +336,72 @@ impl fmt::Display for PassReport {
             self.levels.0,
             self.levels.1
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::testing::{Program, products, run};
+    use hecc_ir::tensor::{Basis, Polynomial, TensorOp};
+
+    #[test]
+    fn a_fourth_power_plus_two() {
+        let mut p = Program::new();
+        let x = p.secret();
+        let mut y = x;
+        for _ in 0..3 {
+            y = p.mul(y, x);
+        }
+        let two = p.num(2.0);
+        let y = p.add(y, two);
+        let module = p.done(y);
+        assert_eq!(cost::cost(&run(&module, 0).0).depth, 3);
+        for level in 1..4 {
+            let (after, _) = run(&module, level);
+            assert_eq!(cost::cost(&after).depth, 2);
+            assert_eq!(products(&after), 2);
+        }
+    }
+
+    #[test]
+    fn nothing_to_be_expanded_is_left() {
+        let mut p = Program::new();
+        let x = p.secret();
+        let y = p.op(TensorOp::Pow(5), &[x]);
+        p.circuit.graph.set_keep(y);
+        let z = p.op(
+            TensorOp::Poly(Polynomial {
+                basis: Basis::Monomial,
+                coefficients: [0.1, 0.0, 0.3, 0.7].map(hecc_ir::graph::Real).to_vec(),
+            }),
+            &[y],
+        );
+        p.circuit.graph.set_keep(z);
+        let module = p.done(z);
+        for level in 0..4 {
+            let (after, _) = run(&module, level);
+            assert!(
+                after
+                    .graph
+                    .ids()
+                    .all(|id| !matches!(after.graph.op(id), TensorOp::Pow(_) | TensorOp::Poly(_)))
+            );
+        }
+    }
+
+    #[test]
+    fn a_wrong_pass_is_named() {
+        let mut p = Program::new();
+        let x = p.secret();
+        let y = p.mul(x, x);
+        let module = p.done(y);
+        let reference = Reference::new(&module);
+        let mut q = Program::new();
+        let x = q.secret();
+        let y = q.add(x, x);
+        let other = q.done(y);
+        assert!(reference.compare(other.entry()).is_err());
+        assert!(reference.compare(module.entry()).is_ok());
     }
 }

@@ -6,9 +6,11 @@
 
 pub mod balance;
 pub mod build;
+pub mod check;
 pub mod cost;
 pub mod exact;
 pub mod expand;
+pub mod poly;
 pub mod simplify;
 pub mod unroll;
 
