@@ -112,3 +112,36 @@ fn loops_stay_loops() {
     near(&eval(module, &[x.clone(), x])[0], &[wanted]);
     eprintln!("{:?}", start.elapsed());
 }
+
+/// Files of this checkout.
+struct Disk;
+
+impl hecc_lang::FileSystem for Disk {
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+}
+
+#[test]
+fn shipped_circuits_check() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../circuits");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .expect("the folder of circuits")
+        .map(|e| e.expect("an entry").path())
+        .filter(|p| p.extension().is_some_and(|e| e == "hec"))
+        .collect();
+    paths.sort();
+    assert!(paths.len() >= 9, "{paths:?}");
+    for path in paths {
+        let program =
+            load_program(&path, &Disk, Limits::default()).unwrap_or_else(|f| panic!("{}", rendered(&f)));
+        assert!(!program.circuits.is_empty(), "{}", path.display());
+        for d in &program.warnings {
+            panic!("{}", d.render_plain(&program.sources));
+        }
+        let text = std::fs::read_to_string(&path).expect("a text");
+        for module in &program.circuits {
+            assert_eq!(module.circuits.len() > 1, text.contains("for t in 0..STEPS {"), "{}", path.display());
+        }
+    }
+}
