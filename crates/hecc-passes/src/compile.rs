@@ -1,11 +1,13 @@
 //! The whole way: a checked program in, a circuit with parameters and a report out.
 
 use hecc_ir::ckks::{Ckks, CkksOp};
+use hecc_ir::degree;
 use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{Circuit, Dialect, Module};
+use hecc_ir::interp::EvalError;
 use hecc_ir::measure::{self, Measures, OpCounts};
 use hecc_ir::program::Program;
-use hecc_ir::slots::{Slots, SlotsOp};
+use hecc_ir::slots::Slots;
 use hecc_ir::span::{SourceMap, Span};
 use hecc_ir::tensor::{Budget, Tensor};
 use hecc_ir::verify;
@@ -73,6 +75,8 @@ pub struct Report {
     pub measures: ReportedMeasures,
     /// `ceil(log2(degree))`: no rewriting needs less depth.
     pub depth_lower_bound: u64,
+    /// Whether the degree is attained for certain, not a bound alone.
+    pub degree_certified: bool,
     /// The measures at -O 0; absent when they were not asked for.
     pub unoptimized: Option<ReportedMeasures>,
     /// The parameters; absent when none that are secure have room.
@@ -283,20 +287,23 @@ pub fn compile_observed(
         blame("scale", &verify::verify_ckks(&circuit, parameters), span)?;
     }
 
-    let degree = degree(&slots);
+    // Of the optimised program, which has no loops left: the same polynomial in fewer steps.
+    let flat = Module::single(flat);
+    let degree = degree::degree(&flat).map_err(|e| vec![undefined(&e, span)])?;
     let measured = measure::measure(&circuit);
-    let measures = reported(&measured, degree);
+    let measures = reported(&measured, degree.degree);
     let unoptimized = if !options.unoptimized {
         None
     } else if options.passes.opt_level == 0 {
         Some(measures)
     } else {
-        as_written(module, options)
+        as_written(module, options, degree.degree)
     };
     let report = Report {
         circuit: source.name.clone(),
         measures,
-        depth_lower_bound: measure::degree_depth(degree),
+        depth_lower_bound: degree.depth_lower_bound,
+        degree_certified: degree.certified,
         unoptimized,
         params: chosen.as_ref().map(|(p, _, scale_bits)| ReportedParams {
             ring_degree: p.log_n().degree() as u64,
@@ -360,7 +367,11 @@ pub fn compile_observed(
 
 /// The measures of the program as it is written; no parameters are chosen for it. `None` when it
 /// cannot even be lowered so.
-fn as_written(module: &Module<Tensor>, options: &CompileOptions) -> Option<ReportedMeasures> {
+fn as_written(
+    module: &Module<Tensor>,
+    options: &CompileOptions,
+    degree: u64,
+) -> Option<ReportedMeasures> {
     let passes = pipeline::Options {
         opt_level: 0,
         verify: false,
@@ -369,7 +380,7 @@ fn as_written(module: &Module<Tensor>, options: &CompileOptions) -> Option<Repor
     let (flat, _) = pipeline::optimize(module, &passes, None).ok()?;
     let slots = layout::lower(&flat, &options.layout).ok()?;
     let circuit = scale::lower_ideal(&slots);
-    Some(reported(&measure::measure(&circuit), degree(&slots)))
+    Some(reported(&measure::measure(&circuit), degree))
 }
 
 fn refusal(e: CompileError, span: Span) -> Diagnostic {
@@ -383,6 +394,15 @@ fn refusal(e: CompileError, span: Span) -> Diagnostic {
         )
         .with_help("compile at -O 0, and report this program"),
     }
+}
+
+fn undefined(e: &EvalError, span: Span) -> Diagnostic {
+    Diagnostic::error(
+        "E3006",
+        e.span().unwrap_or(span),
+        format!("the program has no value: {e}"),
+        "here",
+    )
 }
 
 fn blame(stage: &str, violations: &[verify::Violation], span: Span) -> Result<(), Vec<Diagnostic>> {
@@ -466,32 +486,4 @@ fn critical_path(
         });
     }
     out
-}
-
-/// Formal degree of the outputs in the inputs, at most.
-fn degree(circuit: &Circuit<Slots>) -> u64 {
-    let graph = &circuit.graph;
-    let mut at: Vec<u64> = Vec::with_capacity(graph.len());
-    for id in graph.ids() {
-        let operands = graph.operands(id);
-        let of = |i: usize| at[operands[i].index()];
-        let degree = match graph.op(id) {
-            SlotsOp::Input(_) => 1,
-            SlotsOp::Plain(_) => 0,
-            SlotsOp::Mul => of(0).saturating_add(of(1)),
-            SlotsOp::Square => of(0).saturating_mul(2),
-            SlotsOp::Add
-            | SlotsOp::Sub
-            | SlotsOp::Neg
-            | SlotsOp::LinComb(_)
-            | SlotsOp::Rotate(_) => operands.iter().map(|o| at[o.index()]).max().unwrap_or(0),
-        };
-        at.push(degree);
-    }
-    circuit
-        .outputs
-        .iter()
-        .map(|(o, _)| at[o.index()])
-        .max()
-        .unwrap_or(0)
 }
