@@ -387,7 +387,12 @@ impl<'a> Builder<'_, 'a> {
         self.expr(from..slice.end, docs);
     }
 
-    fn expr(&mut self, slice: Slice, docs: &mut Vec<Doc<'a>>) {
+    fn expr(&mut self, mut slice: Slice, docs: &mut Vec<Doc<'a>>) {
+        // Comments before an expression stand before its group, wherever that breaks.
+        while slice.start < slice.end && self.is_comment(slice.start) {
+            docs.push(Doc::Comment(self.piece(slice.start)));
+            slice.start += 1;
+        }
         let Some(operators) = self.operators(&slice) else {
             self.atoms(slice, docs);
             return;
