@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{Circuit, Module};
 use hecc_ir::tensor::Tensor;
+use hecc_ir::verify::verify_tensor;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -236,9 +237,9 @@ pub fn optimize(
         0 => Simplify::Structure,
         _ => Simplify::All,
     };
-    let mut circuit = unroll::unroll(module, how, options.node_limit)?;
+    let circuit = unroll::unroll(module, how, options.node_limit)?;
     let mut cost = cost::cost(&circuit);
-    run.note("unroll", start, cost, cost, true, &circuit)?;
+    let mut circuit = run.note("unroll", start, (cost, cost), true, circuit)?;
     let mut context = Context {
         options: *options,
         work_limit: f64::INFINITY,
@@ -274,19 +275,19 @@ impl Run<'_> {
         let new = cost::cost(&after);
         let kept = pass.normalizes() || better(&self.options, context, new, cost);
         let (after, new_cost) = if kept { (after, new) } else { (before, cost) };
-        self.note(pass.name(), start, cost, new_cost, kept, &after)?;
+        let after = self.note(pass.name(), start, (cost, new_cost), kept, after)?;
         Ok((after, new_cost))
     }
 
+    /// Reports a pass, shows its result and checks it.
     fn note(
         &mut self,
         name: &'static str,
         start: Instant,
-        before: Cost,
-        after: Cost,
+        (before, after): (Cost, Cost),
         kept: bool,
-        circuit: &Circuit<Tensor>,
-    ) -> Result<(), CompileError> {
+        circuit: Circuit<Tensor>,
+    ) -> Result<Circuit<Tensor>, CompileError> {
         self.reports.push(PassReport {
             name,
             time: start.elapsed(),
@@ -296,15 +297,19 @@ impl Run<'_> {
             work: (before.work, after.work),
             kept,
         });
+        let mut module = Module::single(circuit);
         if let Some(observer) = &mut self.observer {
-            observer(name, &Module::single(circuit.clone()));
+            observer(name, &module);
         }
-        match &self.reference {
-            Some(reference) => reference
-                .compare(circuit)
-                .map_err(|why| CompileError::Pass { pass: name, why }),
-            None => Ok(()),
+        if let Some(reference) = &self.reference {
+            let violations = verify_tensor(&module);
+            let why = match violations.first() {
+                Some(v) => Err(v.to_string()),
+                None => reference.compare(module.entry()),
+            };
+            why.map_err(|why| CompileError::Pass { pass: name, why })?;
         }
+        Ok(module.circuits.swap_remove(0))
     }
 }
 
@@ -343,6 +348,7 @@ impl fmt::Display for PassReport {
 mod tests {
     use super::*;
     use crate::tensor::testing::{Program, products, run};
+    use hecc_ir::random::Shapes;
     use hecc_ir::tensor::{Basis, Polynomial, TensorOp};
 
     #[test]
@@ -391,6 +397,34 @@ mod tests {
     }
 
     #[test]
+    fn random_programs_keep_their_meaning_and_never_get_worse() {
+        for seed in 0..400 {
+            let shapes = Shapes {
+                operations: 12 + (seed as usize % 40),
+                degree: 12 + seed % 30,
+                ..Shapes::default()
+            };
+            let circuit = hecc_ir::random::circuit(seed, &shapes);
+            let module = Module::single(circuit);
+            let written = cost::cost(&run(&module, 0).0);
+            for level in 1..4 {
+                let (after, reports) = run(&module, level);
+                let cost = cost::cost(&after);
+                assert!(
+                    (cost.levels, cost.depth) <= (written.levels, written.depth),
+                    "seed {seed}, -O {level}: {written:?} → {cost:?}\n{reports:#?}"
+                );
+                let (again, _) = run(&Module::single(after.clone()), level);
+                let second = cost::cost(&again);
+                assert!(
+                    (second.levels, second.depth) <= (cost.levels, cost.depth),
+                    "seed {seed}, -O {level}: a second run is worse"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_wrong_pass_is_named() {
         let mut p = Program::new();
         let x = p.secret();
@@ -403,5 +437,84 @@ mod tests {
         let other = q.done(y);
         assert!(reference.compare(other.entry()).is_err());
         assert!(reference.compare(module.entry()).is_ok());
+    }
+}
+
+#[cfg(test)]
+mod perf {
+    use super::*;
+    use crate::tensor::testing::Program;
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn time() {
+        for n in [25_000usize, 100_000] {
+            // random dag
+            let mut p = Program::new();
+            let mut pool: Vec<_> = (0..64).map(|_| p.secret()).collect();
+            let mut s = 12345u64;
+            let mut rnd = |m: usize| {
+                s = s
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
+                ((s >> 33) as usize) % m
+            };
+            for i in 0..n {
+                let k = pool.len();
+                let lo = k.saturating_sub(200);
+                let a = pool[lo + rnd(k - lo)];
+                let b = pool[lo + rnd(k - lo)];
+                let v = match rnd(4) {
+                    0 if i % 7 == 0 => p.mul(a, b),
+                    1 => p.sub(a, b),
+                    2 => {
+                        let c = p.num((i % 100) as f64 * 0.1);
+                        p.mul(c, a)
+                    }
+                    _ => p.add(a, b),
+                };
+                pool.push(v);
+            }
+            for v in pool.iter().rev().take(50) {
+                p.output(*v);
+            }
+            time_it(&format!("dag {n}"), Module::single(p.circuit));
+            let mut p = Program::new();
+            let xs: Vec<_> = (0..n / 2).map(|_| p.secret()).collect();
+            let mut r = xs[0];
+            for w in xs[1..].chunks(2) {
+                r = p.mul(r, w[0]);
+                if let Some(b) = w.get(1) {
+                    r = p.add(r, *b);
+                }
+            }
+            time_it(&format!("recurrence {n}"), p.done(r));
+            let mut p = Program::new();
+            let xs: Vec<_> = (0..n).map(|_| p.secret()).collect();
+            let r = xs[1..].iter().fold(xs[0], |r, x| p.mul(r, *x));
+            time_it(&format!("product {n}"), p.done(r));
+            let mut p = Program::new();
+            let mut r = p.num(0.0);
+            for _ in 0..n / 20 {
+                let x = p.secret();
+                let mut y = p.num(0.3);
+                for k in 0..8 {
+                    y = p.mul(y, x);
+                    let c = p.num(0.1 * k as f64);
+                    y = p.add(y, c);
+                }
+                r = p.add(r, y);
+            }
+            time_it(&format!("horner {n}"), p.done(r));
+        }
+    }
+
+    fn time_it(name: &str, module: Module<Tensor>) {
+        let start = Instant::now();
+        let (c, reports) = optimize(&module, &Options::default(), None).expect("compiles");
+        println!("{name}: {:?}, {:?}", start.elapsed(), cost::cost(&c));
+        for r in reports {
+            println!("   {r}");
+        }
     }
 }

@@ -86,7 +86,10 @@ pub fn run(module: &Module<Tensor>, opt_level: u8) -> (Circuit<Tensor>, Vec<Pass
         verify: true,
         ..Options::default()
     };
-    optimize(module, &options, None).expect("compiles")
+    match optimize(module, &options, None) {
+        Ok(result) => result,
+        Err(e) => panic!("-O {opt_level}: {e}\n{}", show(module)),
+    }
 }
 
 /// Products of two secrets, live ones.
@@ -138,4 +141,24 @@ pub fn fingerprint(circuit: &Circuit<Tensor>) -> (usize, Vec<u64>) {
         circuit.live().iter().filter(|l| **l).count(),
         outputs.collect(),
     )
+}
+
+/// One line a node.
+pub fn show(module: &Module<Tensor>) -> String {
+    let circuit = module.entry();
+    let mut out = String::new();
+    for id in circuit.graph.ids() {
+        let node = circuit.graph.node(id);
+        out += &format!(
+            "{id} = {:?} {:?} : {:?}{}\n",
+            node.op,
+            circuit.graph.operands(id),
+            node.ty.shape(),
+            if node.keep { " keep" } else { "" }
+        );
+    }
+    for (id, decl) in &circuit.outputs {
+        out += &format!("{} = {id}\n", decl.name);
+    }
+    out
 }
