@@ -333,9 +333,10 @@ impl Tidy<'_> {
             for (f, _) in &mut form.plains {
                 *f *= c;
             }
+            form.fractional = !form.terms.iter().all(|(c, _)| is_integer(*c));
         }
         sum.level = sum.level.max(form.level);
-        sum.fractional |= form.fractional || !form.terms.iter().all(|(c, _)| is_integer(*c));
+        sum.fractional |= form.fractional;
         if form.terms.len() > sum.terms.len() {
             std::mem::swap(&mut sum.terms, &mut form.terms);
         }
