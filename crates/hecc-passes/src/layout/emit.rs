@@ -246,6 +246,11 @@ impl Emitter {
         self.builder.declare(id, range);
     }
 
+    /// Marks a vector `@keep`.
+    pub(crate) fn keep(&mut self, id: NodeId) {
+        self.builder.set_keep(id);
+    }
+
     /// The circuit, with these result vectors.
     pub(crate) fn finish(self, outputs: &[NodeId], results: Vec<PackedOutput>) -> Circuit<Slots> {
         let mut circuit = self.builder.finish();

@@ -1,23 +1,27 @@
 //! Layout: how tensors lie in vectors of slots. Lowers `Circuit<Tensor>` to `Circuit<Slots>`.
 //!
-//! What is public is split off first ([`public`]). Two layouts are known: one element per
-//! ciphertext ([`elements`]) and dense vectors. Each yields a whole
-//! circuit; [`lower`] takes the better one by estimated levels, then by estimated cost.
-//! What they write is plain and is then made tidy ([`tidy`]).
+//! What is public is split off first (`public`). Two layouts are known: one element per
+//! ciphertext (`elements`) and dense vectors (`packed`, on the linear maps of `linear`). Each
+//! yields a whole circuit; [`lower`] takes the better one by estimated levels, then by estimated
+//! time (`cost`). What they write is plain and is then made tidy ([`tidy()`]).
 //!
 //! Assumption: the circuit is flat (no loops, constant indices) and passed the verifier.
 
+mod cost;
 mod elements;
 mod emit;
 mod expand;
+mod linear;
+mod packed;
 mod public;
 mod tidy;
 
 use hecc_ir::diag::Diagnostic;
-use hecc_ir::graph::Circuit;
+use hecc_ir::graph::{Circuit, NodeId};
 use hecc_ir::slots::Slots;
-use hecc_ir::tensor::{Tensor, TensorOp};
+use hecc_ir::tensor::{Secrecy, Tensor, TensorOp, elements as count};
 
+pub use cost::{Estimate, estimate};
 pub use tidy::tidy;
 
 /// Which layout.
@@ -28,13 +32,26 @@ pub enum Strategy {
     Auto,
     /// One element per ciphertext.
     Elements,
+    /// Dense vectors.
+    Packed,
 }
 
 /// How to lay out a circuit.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LayoutOptions {
     /// Which layout.
     pub strategy: Strategy,
+    /// Most slots of a vector, a power of two: larger tensors take several vectors.
+    pub max_slots: usize,
+}
+
+impl Default for LayoutOptions {
+    fn default() -> Self {
+        LayoutOptions {
+            strategy: Strategy::Auto,
+            max_slots: 1 << 15,
+        }
+    }
 }
 
 /// Lowers a flat circuit to vectors of slots. With `@batch` every scalar is a ciphertext of its own.
@@ -48,8 +65,116 @@ pub fn lower(
 ) -> Result<Circuit<Slots>, Diagnostic> {
     check_flat(circuit)?;
     let public = public::PublicPart::new(circuit)?;
-    match options.strategy {
-        Strategy::Auto | Strategy::Elements => Ok(tidy(&elements::lower(circuit, public)?)),
+    let size = Size::of(circuit, &public);
+    // with a batch the slots hold the instances
+    let by_element = circuit.meta.batch.is_some()
+        || match options.strategy {
+            Strategy::Auto => size.scalars_only || size.nodes > PACKED_WORK_MAX / size.largest,
+            Strategy::Elements => true,
+            Strategy::Packed => false,
+        };
+    if by_element {
+        return Ok(tidy(&elements::lower(circuit, public)?));
+    }
+    let most = options.max_slots.next_power_of_two();
+    let mut choices = vec![size.largest.min(most)];
+    if size.largest_product > size.largest && size.largest < most {
+        choices.push(size.largest_product.min(most));
+    }
+    let mut best: Option<(Estimate, Circuit<Slots>)> = None;
+    for slots in choices {
+        let lowered = tidy(&packed::lower(
+            circuit,
+            public::PublicPart::new(circuit)?,
+            slots,
+        )?);
+        let found = estimate(&lowered);
+        if best.as_ref().is_none_or(|(b, _)| better(&found, b)) {
+            best = Some((found, lowered));
+        }
+    }
+    if options.strategy == Strategy::Auto && size.elements <= ELEMENTS_MAX {
+        let lowered = tidy(&elements::lower(circuit, public)?);
+        let found = estimate(&lowered);
+        if best.as_ref().is_none_or(|(b, _)| better(&found, b)) {
+            return Ok(lowered);
+        }
+    }
+    Ok(best.expect("there is a packed choice").1)
+}
+
+/// More nodes times slots than this are not tried as dense vectors.
+const PACKED_WORK_MAX: usize = 1 << 27;
+
+/// More scalar operations than this are not tried one by one.
+const ELEMENTS_MAX: usize = 1 << 20;
+
+/// Fewer levels win unless they cost this many times the work; then the less work wins.
+const LEVEL_WORTH: f64 = 8.0;
+
+fn better(a: &Estimate, b: &Estimate) -> bool {
+    if a.levels != b.levels {
+        let (fewer, other) = if a.levels < b.levels { (a, b) } else { (b, a) };
+        if fewer.time <= LEVEL_WORTH * other.time {
+            return a.levels < b.levels;
+        }
+    }
+    a.time <= b.time
+}
+
+/// How large a circuit is.
+struct Size {
+    /// Nothing secret has more than one element.
+    scalars_only: bool,
+    /// Secret nodes.
+    nodes: usize,
+    /// Scalar operations.
+    elements: usize,
+    /// Slots of the largest secret tensor, each axis padded.
+    largest: usize,
+    /// The same with all scalar products of secret matrices at once.
+    largest_product: usize,
+}
+
+impl Size {
+    fn of(circuit: &Circuit<Tensor>, public: &public::PublicPart) -> Size {
+        let live = circuit.live();
+        let graph = &circuit.graph;
+        let mut size = Size {
+            scalars_only: true,
+            nodes: 0,
+            elements: 0,
+            largest: 1,
+            largest_product: 1,
+        };
+        let secret = |id: NodeId| public.secrecy[id.index()] == Secrecy::Secret;
+        for id in graph.ids().filter(|id| live[id.index()] && secret(*id)) {
+            let shape = graph.ty(id).shape();
+            size.nodes += 1;
+            size.scalars_only &= count(shape) <= 1;
+            size.largest = size.largest.max(packed::padded(shape));
+            let operands = graph.operands(id);
+            let mut work = count(shape);
+            match graph.op(id) {
+                TensorOp::MatMul => {
+                    let (a, b) = (graph.ty(operands[0]).shape(), graph.ty(operands[1]).shape());
+                    let (m, k, n) = expand::matmul_extents(a, b);
+                    work = m.saturating_mul(k).saturating_mul(n);
+                    if secret(operands[0]) && secret(operands[1]) {
+                        size.largest_product = size.largest_product.max(packed::padded(&[m, k, n]));
+                    }
+                }
+                TensorOp::Conv2d { .. } => {
+                    work = work.saturating_mul(count(&graph.ty(operands[1]).shape()[1..]));
+                }
+                TensorOp::Sum(_) => work = count(graph.ty(operands[0]).shape()),
+                TensorOp::SumPool(n) => work = work.saturating_mul(n * n),
+                _ => {}
+            }
+            size.elements = size.elements.saturating_add(work);
+        }
+        size.largest_product = size.largest_product.max(size.largest);
+        size
     }
 }
 

@@ -151,6 +151,19 @@ impl PublicPart {
         self.ranges[id.index()]
     }
 
+    /// The scalar that a node of the public circuit repeats, if it does.
+    pub(crate) fn scalar_of(&self, id: NodeId) -> Option<NodeId> {
+        let graph = self.builder.graph();
+        let mut id = id;
+        while elements(graph.ty(id).shape()) > 1 {
+            match graph.op(id) {
+                TensorOp::Broadcast(_) | TensorOp::Reshape(_) => id = graph.operands(id)[0],
+                _ => return None,
+            }
+        }
+        Some(id)
+    }
+
     /// The shape of a node of the public circuit.
     pub(crate) fn shape(&self, id: NodeId) -> Shape {
         Shape::from_slice(self.builder.graph().ty(id).shape())

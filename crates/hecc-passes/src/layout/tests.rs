@@ -226,9 +226,17 @@ fn draw(rng: &mut impl Rng, n: usize) -> Vec<f64> {
 }
 
 fn options() -> Vec<LayoutOptions> {
-    vec![LayoutOptions {
-        strategy: Strategy::Elements,
-    }]
+    let all = [
+        (Strategy::Auto, 1 << 15),
+        (Strategy::Elements, 1),
+        (Strategy::Packed, 1 << 15),
+        (Strategy::Packed, 4),
+    ];
+    all.map(|(strategy, max_slots)| LayoutOptions {
+        strategy,
+        max_slots,
+    })
+    .to_vec()
 }
 
 /// Lowers by every layout and compares with the meaning of the tensors.
@@ -524,4 +532,102 @@ fn long_chains_are_near_linear() {
     let circuit = m.done(&[sum.unwrap()]);
     let lowered = lower(&circuit, &LayoutOptions::default()).unwrap();
     assert_eq!(lowered.graph.len(), 3 * n + 1);
+}
+/// How often each operation occurs: products of ciphertexts, rotations, products with vectors.
+fn counts(lowered: &Circuit<Slots>) -> (usize, usize, usize) {
+    let graph = &lowered.graph;
+    let (mut muls, mut rotations, mut plain) = (0, 0, 0);
+    for id in graph.ids() {
+        match graph.op(id) {
+            SlotsOp::Square => muls += 1,
+            SlotsOp::Rotate(_) => rotations += 1,
+            SlotsOp::Mul => {
+                let second = graph.operands(id)[1];
+                match graph.op(second) {
+                    SlotsOp::Plain(_) => plain += 1,
+                    _ => muls += 1,
+                }
+            }
+            _ => {}
+        }
+    }
+    (muls, rotations, plain)
+}
+
+fn constant(m: &mut Maker, shape: &[usize], seed: u64) -> NodeId {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let values = draw(&mut rng, elements(shape));
+    m.op(TensorOp::Const(public::constant(shape, values)), &[])
+}
+
+#[test]
+fn a_dot_product_is_one_product_and_a_ladder() {
+    let mut m = Maker::new(&[("x", SECRET, &[1024]), ("y", SECRET, &[1024])]);
+    let (x, y) = (m.op(TensorOp::Input(0), &[]), m.op(TensorOp::Input(1), &[]));
+    let dot = m.op(TensorOp::MatMul, &[x, y]);
+    let circuit = m.done(&[dot]);
+    agree(&circuit, 1, "dot");
+    let lowered = lower(&circuit, &LayoutOptions::default()).unwrap();
+    assert_eq!(counts(&lowered), (1, 10, 0));
+    assert_eq!((lowered.inputs.len(), estimate(&lowered).levels), (2, 1));
+}
+
+#[test]
+fn a_known_matrix_takes_baby_and_giant_steps() {
+    for (rows, inner, rotations) in [(128, 128, 22), (96, 200, 23)] {
+        let mut m = Maker::new(&[("x", SECRET, &[inner])]);
+        let x = m.op(TensorOp::Input(0), &[]);
+        let w = constant(&mut m, &[rows, inner], 7);
+        let y = m.op(TensorOp::MatMul, &[w, x]);
+        let circuit = m.done(&[y]);
+        agree(&circuit, 2, "matrix times vector");
+        let lowered = lower(&circuit, &LayoutOptions::default()).unwrap();
+        assert_eq!(counts(&lowered), (0, rotations, 128));
+        assert_eq!(estimate(&lowered).levels, 1);
+    }
+}
+
+#[test]
+fn a_matrix_may_be_a_public_parameter() {
+    let shapes: [&[usize]; 2] = [&[6, 11], &[11]];
+    let mut m = Maker::new(&[("w", PUBLIC, shapes[0]), ("x", SECRET, shapes[1])]);
+    let (w, x) = (m.op(TensorOp::Input(0), &[]), m.op(TensorOp::Input(1), &[]));
+    let y = m.op(TensorOp::MatMul, &[w, x]);
+    let circuit = m.done(&[y]);
+    agree(&circuit, 3, "public matrix");
+}
+
+#[test]
+fn secret_matrices_take_one_level() {
+    let mut m = Maker::new(&[("a", SECRET, &[13, 7]), ("b", SECRET, &[7, 11])]);
+    let (a, b) = (m.op(TensorOp::Input(0), &[]), m.op(TensorOp::Input(1), &[]));
+    let y = m.op(TensorOp::MatMul, &[a, b]);
+    let circuit = m.done(&[y]);
+    agree(&circuit, 4, "matrix times matrix");
+    let lowered = lower(&circuit, &LayoutOptions::default()).unwrap();
+    assert_eq!(estimate(&lowered).levels, 1);
+    assert_eq!(counts(&lowered), (1, 3, 0));
+}
+
+#[test]
+fn sobel_needs_no_mask() {
+    let mut m = Maker::new(&[("x", SECRET, &[1, 64, 64])]);
+    let x = m.op(TensorOp::Input(0), &[]);
+    let kernel = vec![
+        1.0, 0.0, -1.0, 2.0, 0.0, -2.0, 1.0, 0.0, -1.0, //
+        1.0, 2.0, 1.0, 0.0, 0.0, 0.0, -1.0, -2.0, -1.0,
+    ];
+    let k = m.op(
+        TensorOp::Const(public::constant(&[2, 1, 3, 3], kernel)),
+        &[],
+    );
+    let g = m.op(TensorOp::Conv2d { stride: 1 }, &[x, k]);
+    let g = m.op(TensorOp::Mul, &[g, g]);
+    let y = m.op(TensorOp::Sum([0].into_iter().collect()), &[g]);
+    let circuit = m.done(&[y]);
+    agree(&circuit, 5, "sobel");
+    let lowered = lower(&circuit, &LayoutOptions::default()).unwrap();
+    let (muls, rotations, plain) = counts(&lowered);
+    assert_eq!((muls, plain, estimate(&lowered).levels), (2, 0, 1));
+    assert!(rotations <= 8, "{rotations}");
 }
