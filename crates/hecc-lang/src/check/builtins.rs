@@ -10,7 +10,7 @@ use hecc_ir::span::Span;
 use hecc_ir::tensor::{Affine, Basis, Polynomial, Shape, TensorOp, elements, shape_name};
 use rustc_hash::FxHashMap;
 
-use super::expr::{Checker, Flow, Side, Stop};
+use super::expr::{Checker, Context, Flow, Side, Stop};
 use super::resolve::{Target as Callee, target};
 use super::value::{Const, Value};
 use crate::approx::{ApproxError, Approximation, Function, Method, Target, approximate, fit};
@@ -91,8 +91,8 @@ impl<'a> Checker<'a> {
     ) -> Flow<Value> {
         let name = callee.name.as_str();
         match name {
-            "approx" => return self.approx(callee, args, span),
-            "load" => return self.load(callee, args, span),
+            "approx" => return self.approx(args, span),
+            "load" => return self.load(args, span),
             _ => {}
         }
         // Names of the parameters, how many are required, how many may be given by place.
@@ -866,7 +866,7 @@ impl<'a> Checker<'a> {
 
     // ---- approx ----
 
-    fn approx(&mut self, callee: &'a ast::Ident, args: &'a [ast::Arg], span: Span) -> Flow<Value> {
+    fn approx(&mut self, args: &'a [ast::Arg], span: Span) -> Flow<Value> {
         let help = format!("write `{}`", usage("approx"));
         let wrong = |this: &mut Self, at: Span, message: String| {
             this.report(Diagnostic::error("E1006", at, message, "here").with_help(&*help))
@@ -916,6 +916,7 @@ impl<'a> Checker<'a> {
         }
         let value = self.eval(&x.value)?;
         let (mut on, mut goal, mut method) = (None, None, None);
+        let mut on_span = span;
         for arg in named {
             let Some(key) = &arg.key else {
                 return Ok(wrong(
@@ -926,6 +927,7 @@ impl<'a> Checker<'a> {
             };
             match key.name.as_str() {
                 "on" => {
+                    on_span = arg.span;
                     let bounds = self.eval(&arg.value)?;
                     match &bounds {
                         Value::Tensor(t) if t.shape().as_slice() == [2] => {
@@ -1031,7 +1033,7 @@ impl<'a> Checker<'a> {
         );
         let found = match self.approximations.get(&request) {
             Some(found) => Rc::clone(found),
-            None => match self.fit(function, on, goal, method, callee, &f.value, span)? {
+            None => match self.fit(function, (on, on_span), goal, method, &f.value, span)? {
                 Some(found) => {
                     let found = Rc::new(found);
                     self.approximations.insert(request, Rc::clone(&found));
@@ -1069,10 +1071,9 @@ impl<'a> Checker<'a> {
     fn fit(
         &mut self,
         function: Result<Function, usize>,
-        on: (f64, f64),
+        (on, on_span): ((f64, f64), Span),
         goal: Target,
         method: Option<Method>,
-        callee: &'a ast::Ident,
         at: &'a Expr,
         span: Span,
     ) -> Flow<Option<Approximation>> {
@@ -1092,7 +1093,10 @@ impl<'a> Checker<'a> {
                         if stop.is_some() || this.diagnostics.len() > said {
                             return f64::NAN;
                         }
-                        let value = this.call_fn(f, vec![Value::Real(x)], callee.span, span);
+                        let depth = this.context.len();
+                        this.context.push(Context::Point(x, on_span));
+                        let value = this.call_fn(f, vec![Value::Real(x)], at.span, span);
+                        this.context.truncate(depth);
                         match value
                             .and_then(|v| this.real(&v, at.span, "the value of the function"))
                         {
@@ -1138,7 +1142,7 @@ impl<'a> Checker<'a> {
 
     // ---- load ----
 
-    fn load(&mut self, _callee: &'a ast::Ident, args: &'a [ast::Arg], span: Span) -> Flow<Value> {
+    fn load(&mut self, args: &'a [ast::Arg], span: Span) -> Flow<Value> {
         let text = |arg: &'a ast::Arg| match &arg.value.kind {
             ExprKind::Str(s) if arg.key.is_none() => Some(s.as_str()),
             _ => None,

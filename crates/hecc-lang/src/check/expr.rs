@@ -38,6 +38,8 @@ pub(crate) struct Local<'a> {
 pub(crate) enum Context<'a> {
     Iteration(&'a str, i64, Span),
     Call(&'a str, Span),
+    /// A value at which a function is approximated.
+    Point(f64, Span),
 }
 
 #[derive(Clone)]
@@ -74,6 +76,8 @@ pub(crate) struct Checker<'a> {
     /// Whether only compile-time values are in reach, so that loops simply run.
     pub compile_time: bool,
     pub returned: Option<Vec<(Value, Span)>>,
+    /// Set where the rest of the body is not worth walking.
+    pub abandoned: bool,
     /// Facts for the report.
     pub notes: Vec<(Span, String)>,
     consts: FxHashMap<usize, Memo>,
@@ -111,6 +115,7 @@ impl<'a> Checker<'a> {
             context: Vec::new(),
             compile_time: false,
             returned: None,
+            abandoned: false,
             notes: Vec::new(),
             consts: FxHashMap::default(),
             const_path: Vec::new(),
@@ -145,6 +150,7 @@ impl<'a> Checker<'a> {
         self.context.clear();
         self.notes.clear();
         self.returned = None;
+        self.abandoned = false;
         (self.base, self.unit, self.nodes, self.depth, self.next_iv) = (0, 0, 0, 0, 0);
         (self.inside, self.compile_time) = (None, false);
         // A constant that was left half evaluated has reported why.
@@ -164,6 +170,7 @@ impl<'a> Checker<'a> {
                     (*span, format!("in the iteration {name} = {i}"))
                 }
                 Context::Call(name, span) => (*span, format!("in this call of `{name}`")),
+                Context::Point(x, span) => (*span, format!("at the point {x:?} of this interval")),
             };
             diagnostic = diagnostic.with_label(span, text);
         }
@@ -1019,7 +1026,7 @@ impl<'a> Checker<'a> {
                     format!("{a}..{b} is empty, and so is this list"),
                     "a list has at least one element",
                 )
-                .with_help("write the smaller bound first; the end does not belong to the range"),
+                .with_help("`A..B` runs from A to B - 1, upwards"),
             ));
         }
         let depth = self.locals.len();
@@ -1185,7 +1192,10 @@ impl<'a> Checker<'a> {
                 Diagnostic::error(
                     "E1014",
                     subscript.span,
-                    format!("{} indices into {is}", subscript.indices.len()),
+                    match subscript.indices.len() {
+                        1 => format!("an index into {is}"),
+                        n => format!("{n} indices into {is}"),
+                    },
                     format!("{is} has {has}"),
                 )
                 .with_label(base_span, format!("this is {is}"))
@@ -1487,6 +1497,7 @@ impl<'a> Checker<'a> {
                 }
             }),
         };
+        self.abandoned = false;
         self.context.pop();
         self.locals.truncate(self.base);
         (self.base, self.unit, self.inside) = saved;

@@ -121,6 +121,8 @@ pub fn load_program(path: &Path, fs: &dyn FileSystem, limits: Limits) -> Result<
         )
     });
     if failed(&diagnostics) {
+        // A warning may well be the echo of an error.
+        diagnostics.retain(|d| d.severity == Severity::Error);
         return Err(Failure {
             diagnostics,
             sources,
@@ -141,6 +143,10 @@ fn check(
     let mut diagnostics = Vec::new();
     let names = program::Names::of(units, &mut diagnostics);
     let facts = resolve::resolve(units, &names, &mut diagnostics);
+    if diagnostics.iter().any(|d| d.code == "E1003") {
+        // Which of two definitions is meant is anybody's guess.
+        return (Vec::new(), diagnostics);
+    }
     let mut checker = expr::Checker::new(units, &names, &facts, fs, limits);
     let circuits = checker.run();
     diagnostics.append(&mut checker.diagnostics);

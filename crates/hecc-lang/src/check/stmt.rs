@@ -112,6 +112,10 @@ impl<'a> Checker<'a> {
         }
         self.statements(&c.body)?;
         let values = self.returned.take().unwrap_or_default();
+        if self.abandoned || values.iter().any(|(v, _)| v.is_error()) {
+            // Whatever was wrong has been said.
+            return Err(Stop::Fatal);
+        }
         if values.len() != outputs.len() {
             let (is, wanted) = (values.len(), outputs.len());
             let span = match values.as_slice() {
@@ -129,8 +133,18 @@ impl<'a> Checker<'a> {
                     "E1032",
                     span,
                     format!(
-                        "`{}` has {wanted} outputs, but {is} values are returned",
-                        c.name.name
+                        "`{}` has {}, but {is} returned",
+                        c.name.name,
+                        if wanted == 1 {
+                            "1 output".to_owned()
+                        } else {
+                            format!("{wanted} outputs")
+                        },
+                        is = if is == 1 {
+                            "1 value is".to_owned()
+                        } else {
+                            format!("{is} values are")
+                        },
                     ),
                     format!("{is} here"),
                 )
@@ -200,6 +214,9 @@ impl<'a> Checker<'a> {
         for s in &block.stmts {
             self.step(1, s.span)?;
             self.statement(s)?;
+            if self.abandoned {
+                break;
+            }
         }
         Ok(())
     }
@@ -290,6 +307,8 @@ impl<'a> Checker<'a> {
                         text,
                         "this does not hold",
                     ));
+                    // What follows relies on it.
+                    self.abandoned = true;
                 }
             }
         }
@@ -744,6 +763,7 @@ impl<'a> Checker<'a> {
         (self.next_iv, self.nodes, self.depth) = (s.next_iv, s.nodes, s.depth);
         (self.base, self.unit, self.inside, self.compile_time) = s.scope;
         self.returned = None;
+        self.abandoned = false;
     }
 }
 
