@@ -443,3 +443,54 @@ pub(crate) fn enter_float(m: &crate::ring::modulus::Modulus, x: f64) -> u64 {
     let mantissa = ((bits & ((1 << 52) - 1)) | 1 << 52) as i64;
     m.enter_scaled(if x < 0.0 { -mantissa } else { mantissa }, exponent - 1075)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Slot j is Σ m_k·ζ^(5^j·k), straight from the definition.
+    #[test]
+    fn the_special_fft_is_the_canonical_embedding() {
+        for log_slots in [0, 1, 2, 3, 5, 7] {
+            let slots = 1usize << log_slots;
+            let n = 2 * slots;
+            let embedding = Embedding::new(LogN(11));
+            let coefficient = |k: usize| ((k * k * 31 + 7 * k) % 97) as f64 / 97.0 - 0.4;
+            let mut re: Vec<f64> = (0..slots).map(coefficient).collect();
+            let mut im: Vec<f64> = (slots..n).map(coefficient).collect();
+            embedding.forward(&mut re, &mut im);
+            let mut power = 1;
+            for j in 0..slots {
+                let expected: Complex64 = (0..n)
+                    .map(|k| {
+                        let angle = std::f64::consts::PI * (power * k % (2 * n)) as f64 / n as f64;
+                        Complex64::from_polar(coefficient(k), angle)
+                    })
+                    .sum();
+                let got = Complex64::new(re[j], im[j]);
+                assert!((got - expected).norm() < 1e-11, "slot {j} of {slots}");
+                power = power * 5 % (2 * n);
+            }
+            embedding.inverse(&mut re, &mut im);
+            for k in 0..slots {
+                let scale = slots as f64;
+                assert!((re[k] / scale - coefficient(k)).abs() < 1e-12);
+                assert!((im[k] / scale - coefficient(slots + k)).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn unit_roots_are_exact_in_every_octant() {
+        for order in [8, 16, 64, 1 << 17] {
+            for k in 0..order.min(4096) {
+                let angle = 2.0 * std::f64::consts::PI * k as f64 / order as f64;
+                let (s, c) = unit(k, order);
+                assert!(
+                    (s - angle.sin()).abs() < 1e-14 && (c - angle.cos()).abs() < 1e-14,
+                    "{k}/{order}"
+                );
+            }
+        }
+    }
+}

@@ -42,6 +42,22 @@
 //! CKKS result depends on the secret key (Li, Micciancio, eprint 2020/1533); integrity of
 //! ciphertexts; freedom from timing leaks of decoding.
 
+/// Parts of the ring, reachable for benchmarks only.
+#[doc(hidden)]
+pub mod measure {
+    use crate::Context;
+
+    /// A forward transform modulo prime `prime` (q_0, …, p_0, …), in place.
+    pub fn forward(context: &Context, prime: usize, limb: &mut [u64]) {
+        context.primes()[prime].forward(limb);
+    }
+
+    /// An inverse transform, unscaled.
+    pub fn inverse(context: &Context, prime: usize, limb: &mut [u64]) {
+        context.primes()[prime].inverse_unscaled(limb);
+    }
+}
+
 mod ciphertext;
 mod context;
 mod encoder;

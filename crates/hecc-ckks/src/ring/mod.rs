@@ -8,6 +8,8 @@ pub(crate) mod ntt;
 mod poly;
 mod pool;
 pub(crate) mod sampling;
+#[cfg(test)]
+mod tests;
 
 pub use poly::{Coeff, Domain, Eval, Poly};
 pub(crate) use pool::Pool;

@@ -10,12 +10,19 @@ use crate::{Error, Result};
 /// ψ^(2·bitrev(i)+1).
 pub(crate) struct Ntt {
     pub(crate) modulus: Modulus,
-    plan: Plan,
+    transform: Transform,
     /// N^-1 as a plain number: multiplying by it takes an unscaled inverse transform out of
     /// Montgomery form.
     pub(crate) n_inv: u64,
     /// N^-1 in Montgomery form.
     pub(crate) n_inv_mont: u64,
+}
+
+/// Two transforms with the same results.
+enum Transform {
+    Library(Box<Plan>),
+    #[cfg(target_arch = "x86_64")]
+    Ifma(super::kernels::ntt::Tables),
 }
 
 impl Ntt {
@@ -29,18 +36,45 @@ impl Ntt {
         Ok(Ntt {
             n_inv: modulus.leave(n_inv_mont),
             n_inv_mont,
+            transform: Transform::new(n, &modulus, plan),
             modulus,
-            plan,
         })
     }
 
     /// Coefficients to values, in place.
     pub(crate) fn forward(&self, limb: &mut [u64]) {
-        self.plan.fwd(limb);
+        match &self.transform {
+            Transform::Library(plan) => plan.fwd(limb),
+            #[cfg(target_arch = "x86_64")]
+            Transform::Ifma(tables) => tables.forward(limb),
+        }
     }
 
     /// Values to N times the coefficients, in place.
     pub(crate) fn inverse_unscaled(&self, limb: &mut [u64]) {
-        self.plan.inv(limb);
+        match &self.transform {
+            Transform::Library(plan) => plan.inv(limb),
+            #[cfg(target_arch = "x86_64")]
+            Transform::Ifma(tables) => tables.inverse(limb),
+        }
+    }
+}
+
+impl Transform {
+    fn new(n: usize, modulus: &Modulus, plan: Plan) -> Transform {
+        #[cfg(target_arch = "x86_64")]
+        if modulus.path == Path::Ifma {
+            // The transform of X has ψ itself at its first place.
+            let mut x = vec![0; n];
+            x[1] = 1;
+            plan.fwd(&mut x);
+            let root = x[0];
+            let inverse = modulus.leave(modulus.inverse(modulus.enter(root)));
+            if let Some(tables) = super::kernels::ntt::Tables::new(n, modulus.q, root, inverse) {
+                return Transform::Ifma(tables);
+            }
+        }
+        let _ = (n, modulus);
+        Transform::Library(Box::new(plan))
     }
 }

@@ -5,6 +5,8 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod ifma;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod ntt;
 pub(crate) mod portable;
 
 /// Which kernels a modulus takes.

@@ -1,0 +1,416 @@
+//! The ring against oracles: schoolbook products, integer arithmetic, and the portable kernels.
+
+use hecc_params::{GaloisElement, LogN, ntt_prime_nearest, ntt_primes_below};
+use proptest::prelude::*;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+use super::automorphism::Permutation;
+use super::basis::Converter;
+use super::kernels::{self, Path};
+use super::modulus::{MAX_TERMS, Modulus};
+use super::ntt::Ntt;
+use super::sampling;
+
+fn primes() -> Vec<u64> {
+    let log_n = LogN(10);
+    let mut primes = ntt_primes_below(log_n, 1 << 50, 2, &[]);
+    primes.extend(ntt_primes_below(log_n, 1 << 49, 1, &[]));
+    primes.extend(ntt_primes_below(log_n, 1 << 47, 1, &[]));
+    primes.push(ntt_prime_nearest(log_n, 2f64.powi(40), 1 << 50, &[]).unwrap());
+    primes.push(ntt_prime_nearest(log_n, 2f64.powi(25), 1 << 50, &[]).unwrap());
+    primes.extend(ntt_primes_below(log_n, 1 << 61, 1, &[]));
+    primes
+}
+
+/// Random residues with the extreme ones among them.
+fn limb(q: u64, n: usize, generator: &mut ChaCha20Rng) -> Vec<u64> {
+    (0..n)
+        .map(|_| {
+            let word = generator.next_u64();
+            match word % 7 {
+                0 => 0,
+                1 => 1,
+                2 => q - 1,
+                3 => q - 2,
+                _ => (word >> 3) % q,
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn montgomery_agrees_with_integers() {
+    for q in primes() {
+        let m = Modulus::new(q, Path::Portable);
+        let big = u128::from(q);
+        let r = (1u128 << m.r_bits) % big;
+        let mut generator = ChaCha20Rng::seed_from_u64(q);
+        for pair in limb(q, 400, &mut generator).chunks(2) {
+            let (a, b) = (pair[0], pair[1]);
+            // mul(a, b)·R = a·b
+            let product = u128::from(m.mul(a, b)) * r % big;
+            assert_eq!(
+                product,
+                u128::from(a) * u128::from(b) % big,
+                "{a} {b} mod {q}"
+            );
+            assert_eq!(m.leave(m.enter(a)), a);
+            assert_eq!(u128::from(m.enter(a)), u128::from(a) * r % big);
+            assert_eq!(
+                u128::from(m.add(a, b)),
+                (u128::from(a) + u128::from(b)) % big
+            );
+            assert_eq!(m.add(m.sub(a, b), b), a);
+            assert_eq!(m.add(a, m.neg(a)), 0);
+            if a != 0 {
+                assert_eq!(m.leave(m.mul(m.enter(a), m.inverse(m.enter(a)))), 1);
+            }
+            let word = a.wrapping_mul(b | 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            assert_eq!(m.reduce(word), word % q);
+        }
+        assert_eq!(m.leave(m.enter_signed(-5)), q - 5);
+        let scaled = m.leave(m.enter_scaled(-3, 77));
+        assert_eq!(u128::from(scaled), (3 * big - (3 << 77) % big) % big);
+    }
+}
+
+/// Every kernel on every path, on random and extreme residues.
+#[test]
+fn kernels_agree_on_all_paths() {
+    let fast = Path::detect(false);
+    let n = 64;
+    for q in primes() {
+        let slow = Modulus::new(q, Path::Portable);
+        for path in [fast, fast.without_ifma()] {
+            let quick = Modulus::new(q, path);
+            let mut generator = ChaCha20Rng::seed_from_u64(q ^ 1);
+            for _ in 0..8 {
+                let mut next = || limb(q, n, &mut generator);
+                let (a, b, t, d) = (next(), next(), next(), next());
+                let c = a[0];
+                let all = |m: &Modulus| {
+                    let mut outs: Vec<Vec<u64>> = Vec::new();
+                    let mut with = |f: &dyn Fn(&mut [u64])| {
+                        let mut out = d.clone();
+                        f(&mut out);
+                        outs.push(out);
+                    };
+                    with(&|o| m.add_assign(o, &a));
+                    with(&|o| m.add_to(o, &a, &b));
+                    with(&|o| m.sub_assign(o, &a));
+                    with(&|o| m.sub_to(o, &a, &b));
+                    with(&|o| m.neg_to(o, &a));
+                    with(&|o| m.neg_assign(o));
+                    with(&|o| m.add_const_assign(o, c));
+                    with(&|o| m.mul_to(o, &a, &b));
+                    with(&|o| m.mul_assign(o, &b));
+                    with(&|o| m.mul_const_to(o, &a, c));
+                    with(&|o| m.mul_const_assign(o, c));
+                    with(&|o| m.mul_add_assign(o, &a, &b));
+                    with(&|o| m.mul_const_add_assign(o, &a, c));
+                    with(&|o| m.sub_mul_const_to(o, &a, &t, c));
+                    with(&|o| m.sub_mul_const_add_to(o, &a, &t, c, &b));
+                    with(&|o| {
+                        let (mut d1, mut d2) = (d.clone(), d.clone());
+                        m.tensor_square(o, &mut d1, &mut d2, &a, &b);
+                        m.add_assign(o, &d1);
+                        m.mul_assign(o, &d2);
+                    });
+                    for terms in [1, 2, 4, 5, 9, 33] {
+                        let quads = vec![[&a[..], &b[..], &t[..], &d[..]]; terms];
+                        with(&|o| {
+                            let (mut d1, mut d2) = (d.clone(), d.clone());
+                            m.tensor(o, &mut d1, &mut d2, &quads);
+                            m.mul_assign(o, &d1);
+                            m.add_assign(o, &d2);
+                        });
+                        let pairs = vec![(&a[..], &b[..]); terms];
+                        with(&|o| m.dot(o, &pairs));
+                        let x = vec![&a[..]; terms];
+                        let weights: Vec<u64> = (0..6 * terms).map(|i| t[i % n]).collect();
+                        with(&|o| {
+                            let mut rest = vec![vec![0; n]; 5];
+                            let mut outs: Vec<&mut [u64]> = vec![&mut *o];
+                            outs.extend(rest.iter_mut().map(|r| &mut r[..]));
+                            m.combine(&mut outs, &x, &weights);
+                            for r in rest {
+                                m.mul_assign(o, &r);
+                            }
+                        });
+                        let key: Vec<u64> = (0..2 * terms)
+                            .flat_map(|h| if h % 3 == 0 { b.clone() } else { t.clone() })
+                            .collect();
+                        with(&|o| {
+                            let mut o1 = d.clone();
+                            m.key_dot(o, &mut o1, &x, &key);
+                            m.mul_assign(o, &o1);
+                        });
+                    }
+                    let signed: Vec<i64> = a
+                        .iter()
+                        .enumerate()
+                        .map(|(i, &x)| (x << 12 >> (i % 40)) as i64)
+                        .map(|x| x.clamp(-(1 << 61), 1 << 61))
+                        .map(|x| if x & 4 == 0 { x } else { -x })
+                        .collect();
+                    with(&|o| m.enter_signed_to(o, &signed));
+                    outs
+                };
+                for (number, (fast, slow)) in all(&quick).iter().zip(all(&slow)).enumerate() {
+                    assert_eq!(*fast, slow, "kernel {number}, q = {q}, {path:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_longest_sums_do_not_overflow() {
+    for q in primes() {
+        let m = Modulus::new(q, Path::detect(false));
+        let top = vec![q - 1; 16];
+        let expected = {
+            let term = m.mul(q - 1, q - 1);
+            (0..MAX_TERMS).fold(0, |sum, _| m.add(sum, term))
+        };
+        let mut out = vec![0; 16];
+        m.dot(&mut out, &vec![(&top[..], &top[..]); MAX_TERMS]);
+        assert_eq!(out, vec![expected; 16], "{q}");
+        m.combine(
+            &mut [&mut out],
+            &vec![&top[..]; MAX_TERMS],
+            &vec![q - 1; MAX_TERMS],
+        );
+        assert_eq!(out, vec![expected; 16], "{q}");
+    }
+}
+
+#[test]
+fn products_of_values_are_negacyclic_products_of_coefficients() {
+    let n = 1024;
+    for path in [Path::Portable, Path::detect(false)] {
+        for q in primes() {
+            let ntt = Ntt::new(n, q, path).unwrap();
+            let m = &ntt.modulus;
+            let mut generator = ChaCha20Rng::seed_from_u64(q ^ 2);
+            // A dense operand and one with few terms keep the schoolbook short.
+            let a = limb(q, n, &mut generator);
+            let terms: Vec<(usize, u64)> = (0..20)
+                .map(|_| (generator.next_u64() as usize % n, generator.next_u64() % q))
+                .collect();
+            let mut b = vec![0; n];
+            for &(i, c) in &terms {
+                b[i] = m.add(b[i], c);
+            }
+            let mut expected = vec![0; n];
+            for (i, &c) in b.iter().enumerate().filter(|(_, c)| **c != 0) {
+                for (j, &x) in a.iter().enumerate() {
+                    let product = m.mul(c, x);
+                    let place = (i + j) % n;
+                    expected[place] = if i + j < n {
+                        m.add(expected[place], product)
+                    } else {
+                        m.sub(expected[place], product)
+                    };
+                }
+            }
+            let mut c = a.clone();
+            ntt.forward(&mut c);
+            ntt.forward(&mut b);
+            m.mul_assign(&mut c, &b);
+            ntt.inverse_unscaled(&mut c);
+            m.mul_const_assign(&mut c, ntt.n_inv_mont);
+            assert_eq!(c, expected, "{q}");
+        }
+    }
+}
+
+#[test]
+fn transforms_agree_on_all_paths() {
+    for log_n in [10, 11, 12, 13, 14, 15] {
+        let n = 1 << log_n;
+        let mut primes = ntt_primes_below(LogN(log_n), 1 << 49, 1, &[]);
+        primes.extend(ntt_primes_below(LogN(log_n), 1 << 50, 1, &[]));
+        primes.extend(ntt_primes_below(LogN(log_n), 1 << 47, 1, &[]));
+        primes.extend(ntt_primes_below(LogN(log_n), 1 << 46, 1, &[]));
+        primes.extend(ntt_prime_nearest(LogN(log_n), 2f64.powi(40), 1 << 50, &[]));
+        primes.extend(ntt_prime_nearest(LogN(log_n), 2f64.powi(26), 1 << 50, &[]));
+        for q in primes {
+            let slow = Ntt::new(n, q, Path::Portable).unwrap();
+            let fast = Ntt::new(n, q, Path::detect(false)).unwrap();
+            let mut generator = ChaCha20Rng::seed_from_u64(q);
+            for case in 0..4 {
+                let a = match case {
+                    0 => vec![q - 1; n],
+                    1 => (0..n).map(|i| if i % 2 == 0 { q - 1 } else { 0 }).collect(),
+                    _ => limb(q, n, &mut generator),
+                };
+                let (mut x, mut y) = (a.clone(), a.clone());
+                slow.forward(&mut x);
+                fast.forward(&mut y);
+                assert!(x == y, "forward, N = {n}, q = {q}");
+                slow.inverse_unscaled(&mut x);
+                fast.inverse_unscaled(&mut y);
+                assert!(x == y, "inverse, N = {n}, q = {q}");
+                slow.inverse_unscaled(&mut x);
+                let mut y = a.clone();
+                fast.inverse_unscaled(&mut y);
+                let mut z = a.clone();
+                slow.inverse_unscaled(&mut z);
+                assert!(z == y, "inverse of anything, N = {n}, q = {q}");
+            }
+        }
+    }
+}
+
+#[test]
+fn automorphisms_in_ntt_form_are_those_of_coefficients() {
+    let n = 1024;
+    let q = ntt_prime_nearest(LogN(10), 2f64.powi(40), 1 << 50, &[]).unwrap();
+    for path in [Path::Portable, Path::detect(false)] {
+        for prime in [q, ntt_primes_below(LogN(10), 1 << 61, 1, &[])[0]] {
+            let ntt = Ntt::new(n, prime, path).unwrap();
+            let mut generator = ChaCha20Rng::seed_from_u64(3);
+            let a = limb(prime, n, &mut generator);
+            for g in [3usize, 5, 25, 2047, 1025, 1999] {
+                let mut expected = vec![0; n];
+                for (i, &x) in a.iter().enumerate() {
+                    let place = i * g % (2 * n);
+                    expected[place % n] = if place < n { x } else { ntt.modulus.neg(x) };
+                }
+                ntt.forward(&mut expected);
+                let mut values = a.clone();
+                ntt.forward(&mut values);
+                let mut out = vec![0; n];
+                Permutation::new(n, GaloisElement(g as u64)).apply(path, &mut out, &values);
+                assert_eq!(out, expected, "X^{g} modulo {prime}");
+            }
+        }
+    }
+}
+
+#[test]
+fn base_conversion_gives_the_centred_representative() {
+    let n = 1024;
+    for path in [Path::Portable, Path::detect(false)] {
+        let moduli = primes();
+        let ntts: Vec<Ntt> = moduli
+            .iter()
+            .map(|&q| Ntt::new(n, q, path).unwrap())
+            .collect();
+        for sources in [
+            vec![0],
+            vec![4],
+            vec![1, 4],
+            vec![4, 5],
+            vec![6],
+            vec![5, 6],
+        ] {
+            let converter = Converter::new(&ntts, sources.clone());
+            let product: i128 = sources.iter().map(|&i| i128::from(moduli[i])).product();
+            let mut generator = ChaCha20Rng::seed_from_u64(8);
+            // Integers of all sizes up to ±product/2, where the constant term of a ciphertext may lie.
+            let integers: Vec<i128> = (0..n)
+                .map(|i| {
+                    let word =
+                        (i128::from(generator.next_u64()) << 60) ^ i128::from(generator.next_u64());
+                    match i % 4 {
+                        0 => i as i128 - 512,
+                        1 => product / 2 - 3 - i as i128 * (product >> 45).max(1),
+                        2 => 3 + i as i128 * (product >> 45).max(1) - product / 2,
+                        _ => word.rem_euclid(product) - product / 2,
+                    }
+                })
+                .collect();
+            let mut prepared = Vec::new();
+            for (i, &s) in sources.iter().enumerate() {
+                let m = &ntts[s].modulus;
+                let mut limb: Vec<u64> = integers
+                    .iter()
+                    .map(|x| m.enter(x.rem_euclid(i128::from(m.q)) as u64))
+                    .collect();
+                ntts[s].forward(&mut limb);
+                converter.prepare_limb(&ntts, i, &mut limb);
+                prepared.extend(limb);
+            }
+            prepared.resize(converter.prepared_limbs() * n, 0);
+            converter.prepare_quotient(path, &mut prepared);
+            for (j, ntt) in ntts
+                .iter()
+                .enumerate()
+                .filter(|(j, _)| !sources.contains(j))
+            {
+                let mut out = vec![0; n];
+                converter.convert(&ntts, j, &prepared, &mut out);
+                for (&got, x) in out.iter().zip(&integers) {
+                    let expected = x.rem_euclid(i128::from(ntt.modulus.q)) as u64;
+                    assert_eq!(
+                        ntt.modulus.leave(got),
+                        expected,
+                        "{x} from {sources:?} to {j}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn quotients_agree_on_all_paths() {
+    let mut generator = ChaCha20Rng::seed_from_u64(5);
+    let y: Vec<u64> = (0..192).map(|_| generator.next_u64() >> 14).collect();
+    let reciprocal = [2f64.powi(-50), 1.1 * 2f64.powi(-50), 1.7 * 2f64.powi(-50)];
+    let (mut a, mut b) = (vec![0; 64], vec![0; 64]);
+    kernels::quotient(Path::Portable, &mut a, &y, &reciprocal);
+    kernels::quotient(Path::detect(false), &mut b, &y, &reciprocal);
+    assert_eq!(a, b);
+}
+
+#[test]
+fn samplers_have_their_moments() {
+    let mut generator = ChaCha20Rng::seed_from_u64(11);
+    let mut x = vec![0i64; 1 << 17];
+    let moments = |x: &[i64]| {
+        let n = x.len() as f64;
+        let mean = x.iter().sum::<i64>() as f64 / n;
+        let square = x.iter().map(|x| (x * x) as f64).sum::<f64>() / n;
+        let fourth = x.iter().map(|x| (x * x * x * x) as f64).sum::<f64>() / n;
+        (mean, square, fourth)
+    };
+    sampling::gaussian(&mut generator, &mut x);
+    let (mean, square, fourth) = moments(&x);
+    assert!(mean.abs() < 0.05, "{mean}");
+    assert!((square / 10.24 - 1.0).abs() < 0.02, "{square}");
+    assert!(
+        (fourth / (3.0 * 10.24 * 10.24) - 1.0).abs() < 0.05,
+        "{fourth}"
+    );
+    assert!(x.iter().all(|x| x.abs() <= 30));
+    sampling::ternary(&mut generator, &mut x);
+    let (mean, square, _) = moments(&x);
+    assert!(mean.abs() < 0.01 && (square - 2.0 / 3.0).abs() < 0.01);
+    for q in primes() {
+        let m = Modulus::new(q, Path::Portable);
+        let mut u = vec![0; 1 << 14];
+        sampling::uniform(&[4; 32], 9, &m, &mut u);
+        assert!(u.iter().all(|&x| x < q));
+        let mean = u.iter().map(|&x| x as f64 / q as f64).sum::<f64>() / u.len() as f64;
+        assert!((mean - 0.5).abs() < 0.01, "{mean} modulo {q}");
+        let mut again = vec![0; 1 << 14];
+        sampling::uniform(&[4; 32], 9, &m, &mut again);
+        assert_eq!(u, again);
+        sampling::uniform(&[4; 32], 10, &m, &mut again);
+        assert_ne!(u, again);
+    }
+}
+
+proptest! {
+    #[test]
+    fn reduction_takes_any_word(word: u64, index in 0usize..7) {
+        let q = primes()[index];
+        let m = Modulus::new(q, Path::Portable);
+        prop_assert_eq!(m.reduce(word), word % q);
+        prop_assert_eq!(m.leave(m.enter(word)), word % q);
+    }
+}
