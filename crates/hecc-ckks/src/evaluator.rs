@@ -662,7 +662,7 @@ impl Context {
         let polys = a
             .polys
             .iter()
-            .map(|x| self.divide(x, converter, &[below.limbs()], below.limbs(), None))
+            .map(|x| self.divide(x, converter, &[below.limbs()], below.limbs()))
             .collect();
         Ok(Ciphertext {
             polys,

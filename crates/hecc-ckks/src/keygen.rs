@@ -186,13 +186,14 @@ impl Context {
             let prime = self.extended_prime(level, j);
             let ntt = &self.primes()[prime];
             let m = &ntt.modulus;
-            let mut work: Poly<Eval> = self.uninit(1);
-            for (d, halves) in row.chunks_mut(2 * n).enumerate() {
-                let (b, a) = halves.split_at_mut(n);
+            let mut work: Poly<Eval> = self.uninit(2);
+            let (a, b) = work.words_mut().split_at_mut(n);
+            for d in 0..digits {
                 m.enter_signed_to(b, bytemuck::cast_slice(errors[d].words()));
                 ntt.forward(b);
-                m.mul_to(work.words_mut(), a, under.limb(prime));
-                m.sub_assign(b, work.words());
+                read_half(row, digits, d, 1, a);
+                m.mul_assign(a, under.limb(prime));
+                m.sub_assign(b, a);
                 if prime < self.chain() && prime / alpha == d {
                     // P·g_d is P modulo the primes of digit d and 0 modulo all others.
                     let p = self
@@ -202,6 +203,7 @@ impl Context {
                         .fold(m.enter(1), |acc, &p| m.mul(acc, m.enter(p)));
                     m.mul_const_add_assign(b, from.limb(prime), p);
                 }
+                write_half(row, digits, d, 0, b);
             }
             work.wipe();
         });
@@ -226,9 +228,11 @@ impl Context {
         let all = self.primes().len();
         self.each(rows, |j, row| {
             let prime = self.extended_prime(level, j);
-            for (d, halves) in row.chunks_mut(2 * n).enumerate() {
+            let mut work: Poly<Eval> = self.uninit(1);
+            for d in 0..digits {
                 let stream = (d * all + prime) as u64;
-                sampling::uniform(&seed, stream, self.modulus(prime), &mut halves[n..]);
+                sampling::uniform(&seed, stream, self.modulus(prime), work.words_mut());
+                write_half(row, digits, d, 1, work.words());
             }
         });
         KeySwitchKey {
@@ -237,6 +241,22 @@ impl Context {
             level,
             digits,
         }
+    }
+}
+
+/// Puts b (half 0) or a (half 1) of one digit in its places in a limb of a switching key.
+pub(crate) fn write_half(row: &mut [u64], digits: usize, digit: usize, half: usize, x: &[u64]) {
+    let at = 16 * digit + 8 * half;
+    for (row, x) in row.chunks_exact_mut(16 * digits).zip(x.chunks_exact(8)) {
+        row[at..at + 8].copy_from_slice(x);
+    }
+}
+
+/// Takes what [`write_half`] put.
+pub(crate) fn read_half(row: &[u64], digits: usize, digit: usize, half: usize, x: &mut [u64]) {
+    let at = 16 * digit + 8 * half;
+    for (row, x) in row.chunks_exact(16 * digits).zip(x.chunks_exact_mut(8)) {
+        x.copy_from_slice(&row[at..at + 8]);
     }
 }
 

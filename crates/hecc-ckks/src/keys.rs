@@ -41,8 +41,8 @@ pub struct PublicKey {
 /// q_level and the special primes.
 #[derive(Clone, Debug)]
 pub struct KeySwitchKey {
-    /// Per limb (q_0 … q_level, p_0 …), per digit: b, then a. So one limb of a key switch reads one
-    /// stretch of memory.
+    /// Per limb (q_0 … q_level, p_0 …), per eight coefficients, per digit: eight values of b, then of
+    /// a. So a key switch reads one stream of memory per limb.
     pub(crate) poly: Poly<Eval>,
     pub(crate) seed: [u8; 32],
     pub(crate) level: Level,
@@ -50,6 +50,11 @@ pub struct KeySwitchKey {
 }
 
 impl KeySwitchKey {
+    /// Words from one eight of coefficients to the next.
+    pub(crate) fn stride(&self) -> usize {
+        16 * self.digits
+    }
+
     /// The highest level at which it can be used.
     pub fn level(&self) -> Level {
         self.level

@@ -47,14 +47,13 @@ enum TermWeight<'a> {
 
 impl Context {
     /// Divides by the product of some limbs of `x` and rounds. `x` has limbs of primes 0, 1, …, and
-    /// those of `converter` at the places `sources`; the result has `targets` limbs; `add` is added.
+    /// those of `converter` at the places `sources`; the result has `targets` limbs.
     pub(crate) fn divide(
         &self,
         x: &Poly<Eval>,
         converter: &Converter,
         sources: &[usize],
         targets: usize,
-        add: Option<&Poly<Eval>>,
     ) -> Poly<Eval> {
         let prepared = self.prepare(x, converter, sources);
         let mut out: Poly<Eval> = self.uninit(targets);
@@ -64,10 +63,7 @@ impl Context {
             converter.convert(self.primes(), j, prepared.words(), work.words_mut());
             ntt.forward(work.words_mut());
             let (m, c) = (&ntt.modulus, converter.inverse[j]);
-            match add {
-                Some(d) => m.sub_mul_const_add_to(out, x.limb(j), work.words(), c, d.limb(j)),
-                None => m.sub_mul_const_to(out, x.limb(j), work.words(), c),
-            }
+            m.sub_mul_const_to(out, x.limb(j), work.words(), c);
         });
         out
     }
@@ -141,8 +137,14 @@ impl Context {
         &key.poly.words()[row * len..(row + 1) * len]
     }
 
-    /// For each key, the pair (b, a)·digits modulo QP.
-    fn key_products(&self, digits: &Digits<'_>, keys: &[&KeySwitchKey]) -> Vec<[Poly<Eval>; 2]> {
+    /// For each key, the pair (b, a)·digits + P·add modulo QP; `add` are up to two polynomials.
+    fn key_products(
+        &self,
+        digits: &Digits<'_>,
+        keys: &[&KeySwitchKey],
+        add: &[&Poly<Eval>],
+        p: &[u64],
+    ) -> Vec<[Poly<Eval>; 2]> {
         let n = self.n();
         let limbs = digits.level.limbs() + self.special();
         let mut out: Vec<[Poly<Eval>; 2]> = keys
@@ -163,40 +165,35 @@ impl Context {
         self.each(rows, |j, row| {
             let m = self.modulus(self.extended_prime(digits.level, j));
             self.with_digits(digits, j, |x| {
+                let mut limbs: [&[u64]; 2] = [&[]; 2];
+                let mut added = 0;
+                if j < digits.level.limbs() {
+                    for (limb, c) in limbs.iter_mut().zip(add) {
+                        *limb = c.limb(j);
+                        added += 1;
+                    }
+                }
+                let (c, p) = (&limbs[..added], p.get(j).copied().unwrap_or(0));
                 for ((o0, o1), key) in row.into_iter().zip(keys) {
-                    m.key_dot(o0, o1, x, self.key_row(key, digits.level, j));
+                    let row = self.key_row(key, digits.level, j);
+                    m.key_dot(o0, o1, x, row, key.stride(), c, p);
                 }
             });
         });
         out
     }
 
-    /// acc += P·x on the limbs of the chain.
-    fn add_times_p(&self, acc: &mut Poly<Eval>, x: &Poly<Eval>, converter: &Converter) {
-        let n = self.n();
-        let rows: Vec<&mut [u64]> = acc.words_mut().chunks_mut(n).take(x.limbs()).collect();
-        self.each(rows, |j, limb| {
-            self.modulus(j)
-                .mul_const_add_assign(limb, x.limb(j), converter.product[j]);
-        });
-    }
-
     /// Divides by P.
-    fn mod_down(
-        &self,
-        x: &Poly<Eval>,
-        level: Level,
-        add: Option<&Poly<Eval>>,
-    ) -> Result<Poly<Eval>> {
+    fn mod_down(&self, x: &Poly<Eval>, level: Level) -> Result<Poly<Eval>> {
         let sources: Vec<usize> = (level.limbs()..level.limbs() + self.special()).collect();
-        Ok(self.divide(x, self.down()?, &sources, level.limbs(), add))
+        Ok(self.divide(x, self.down()?, &sources, level.limbs()))
     }
 
     /// Divides by P and the last prime of the level.
     fn mod_down_rescale(&self, x: &Poly<Eval>, level: Level) -> Poly<Eval> {
         let last = level.limbs() - 1;
         let sources: Vec<usize> = (last..level.limbs() + self.special()).collect();
-        self.divide(x, self.down_rescale(level), &sources, last, None)
+        self.divide(x, self.down_rescale(level), &sources, last)
     }
 
     fn relinearization_key<'a>(
@@ -239,8 +236,8 @@ impl Context {
     pub fn relinearize(&self, a: &Ciphertext, keys: &EvaluationKeys) -> Result<Ciphertext> {
         let products = self.relinearization_products(a, keys)?;
         let mut polys = Vec::with_capacity(2);
-        for (x, c) in products.iter().zip(&a.polys) {
-            polys.push(self.mod_down(x, a.level, Some(c))?);
+        for x in &products {
+            polys.push(self.mod_down(x, a.level)?);
         }
         Ok(Ciphertext {
             polys,
@@ -258,13 +255,11 @@ impl Context {
     pub fn relinearize_rescale(&self, a: &Ciphertext, keys: &EvaluationKeys) -> Result<Ciphertext> {
         self.check_ciphertext(a)?;
         let below = self.level_below(a)?;
-        let mut products = self.relinearization_products(a, keys)?;
-        let down = self.down()?;
-        let mut polys = Vec::with_capacity(2);
-        for (x, c) in products.iter_mut().zip(&a.polys) {
-            self.add_times_p(x, c, down);
-            polys.push(self.mod_down_rescale(x, a.level));
-        }
+        let products = self.relinearization_products(a, keys)?;
+        let polys = products
+            .iter()
+            .map(|x| self.mod_down_rescale(x, a.level))
+            .collect();
         Ok(Ciphertext {
             polys,
             level: below,
@@ -273,6 +268,7 @@ impl Context {
         })
     }
 
+    /// P·(c_0, c_1) + c_2·key modulo QP.
     fn relinearization_products(
         &self,
         a: &Ciphertext,
@@ -285,10 +281,10 @@ impl Context {
             2,
             "only a product without relinearization needs it",
         )?;
-        self.down()?;
+        let p = &self.down()?.product;
         let key = self.relinearization_key(keys, a.level)?;
         let digits = self.digits_of(&a.polys[2], a.level);
-        self.key_products(&digits, &[key])
+        self.key_products(&digits, &[key], &[&a.polys[0], &a.polys[1]], p)
             .pop()
             .ok_or(Error::NoRelinearizationKey(a.level))
     }
@@ -395,7 +391,7 @@ impl Context {
             Vec::new()
         } else {
             let digits = self.digits_of(&a.polys[1], a.level);
-            self.key_products(&digits, &active)
+            self.key_products(&digits, &active, &[&a.polys[0]], &self.down()?.product)
         }
         .into_iter();
         let mut out = Vec::with_capacity(maps.len());
@@ -408,8 +404,8 @@ impl Context {
             };
             let permutation = self.permutation(*element);
             let mut polys = Vec::with_capacity(2);
-            for (x, add) in [(x0, Some(&a.polys[0])), (x1, None)] {
-                let plain = self.mod_down(&x, a.level, add)?;
+            for x in [x0, x1] {
+                let plain = self.mod_down(&x, a.level)?;
                 drop(x);
                 let mut permuted: Poly<Eval> = self.uninit(a.level.limbs());
                 self.each_limb(&mut permuted, |j, limb| {
@@ -445,7 +441,7 @@ impl Context {
         let (sums, slots) = self.rotated_products(a, terms, scale, keys)?;
         let mut polys = Vec::with_capacity(2);
         for x in &sums {
-            polys.push(self.mod_down(x, a.level, None)?);
+            polys.push(self.mod_down(x, a.level)?);
         }
         Ok(Ciphertext {
             polys,
@@ -568,9 +564,12 @@ impl Context {
                 for ((term, weight_level), permutation) in checked.iter().zip(&permutations) {
                     let (r0, r1): (&[u64], &[u64]) = match (term.rotation, permutation) {
                         (Some((key, _)), Some(permutation)) => {
-                            m.key_dot(t0, t1, x, self.key_row(key, a.level, j));
+                            let row = self.key_row(key, a.level, j);
                             if j < limbs {
-                                m.mul_const_add_assign(t0, a.polys[0].limb(j), down.product[j]);
+                                let c = [a.polys[0].limb(j)];
+                                m.key_dot(t0, t1, x, row, key.stride(), &c, down.product[j]);
+                            } else {
+                                m.key_dot(t0, t1, x, row, key.stride(), &[], 0);
                             }
                             permutation.apply(self.path(), u0, t0);
                             permutation.apply(self.path(), u1, t1);

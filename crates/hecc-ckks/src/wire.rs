@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use hecc_params::{GaloisElement, Level, Scale};
 
 use crate::context::Context;
+use crate::keygen::{read_half, write_half};
 use crate::ring::modulus::Modulus;
 use crate::ring::{Eval, Poly};
 use crate::{
@@ -357,8 +358,10 @@ fn write_switch_key(context: &Context, key: &KeySwitchKey, out: &mut Vec<u8>) {
     out.extend(key.seed);
     for (j, row) in key.poly.words().chunks(2 * key.digits * n).enumerate() {
         let prime = context.extended_prime(key.level, j);
-        for halves in row.chunks(2 * n) {
-            write_limb(context, prime, &halves[..n], out);
+        let mut half: Poly<Eval> = context.uninit(1);
+        for digit in 0..key.digits {
+            read_half(row, key.digits, digit, 0, half.words_mut());
+            write_limb(context, prime, half.words(), out);
         }
     }
 }
@@ -371,11 +374,14 @@ fn read_switch_key(context: &Context, reader: &mut Reader<'_>) -> Result<KeySwit
         return Err(reader.malformed("it ends too early"));
     }
     let mut key = context.blank_key(level, seed);
-    let len = 2 * key.digits * n;
+    let digits = key.digits;
+    let len = 2 * digits * n;
     for (j, row) in key.poly.words_mut().chunks_mut(len).enumerate() {
         let prime = context.extended_prime(level, j);
-        for halves in row.chunks_mut(2 * n) {
-            reader.limb(context, prime, &mut halves[..n])?;
+        let mut half: Poly<Eval> = context.uninit(1);
+        for digit in 0..digits {
+            reader.limb(context, prime, half.words_mut())?;
+            write_half(row, digits, digit, 0, half.words());
         }
     }
     Ok(key)

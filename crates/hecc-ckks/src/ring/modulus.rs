@@ -180,6 +180,8 @@ macro_rules! kernels {
             $(
                 $(#[$doc])*
                 #[inline]
+                #[expect(clippy::allow_attributes, reason = "some kernels have many operands")]
+                #[allow(clippy::too_many_arguments, reason = "kernels take slices")]
                 pub(crate) fn $name(&self, $($arg: $ty),*) {
                     kernels::dispatch!(self.path, $name(self, $($arg),*))
                 }
@@ -215,16 +217,16 @@ kernels! {
     fn mul_add_assign(acc: &mut [u64], a: &[u64], b: &[u64]);
     /// out = (x − t)·c/R
     fn sub_mul_const_to(out: &mut [u64], x: &[u64], t: &[u64], c: u64);
-    /// out = (x − t)·c/R + d
-    fn sub_mul_const_add_to(out: &mut [u64], x: &[u64], t: &[u64], c: u64, d: &[u64]);
     /// acc += a·c/R
     fn mul_const_add_assign(acc: &mut [u64], a: &[u64], c: u64);
     /// (d0, d1, d2) = Σ over terms (a0, a1)⊗(b0, b1)/R
     fn tensor(d0: &mut [u64], d1: &mut [u64], d2: &mut [u64], terms: &[[&[u64]; 4]]);
     /// (d0, d1, d2) = (a0, a1)⊗(a0, a1)/R
     fn tensor_square(d0: &mut [u64], d1: &mut [u64], d2: &mut [u64], a0: &[u64], a1: &[u64]);
-    /// (out0, out1) = Σ over d of (x_d·key_d0, x_d·key_d1)/R; `key` is `[digit][2][N]`
-    fn key_dot(out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &[u64]);
+    /// (out0, out1) = (Σ over d of x_d·key_d + p·c)/R for the halves of the key. `key` has, for every
+    /// eight coefficients, `stride` words: eight of the first half of digit 0, eight of the second, and so on. `c`
+    /// are up to two limbs.
+    fn key_dot(out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &[u64], stride: usize, c: &[&[u64]], p: u64);
     /// out = Σ a·b/R
     fn dot(out: &mut [u64], terms: &[(&[u64], &[u64])]);
     /// outs[o] = Σ over i of x_i·weights[o·|x| + i]/R; the x_i may be residues of other primes

@@ -110,7 +110,6 @@ fn kernels_agree_on_all_paths() {
                     with(&|o| m.mul_add_assign(o, &a, &b));
                     with(&|o| m.mul_const_add_assign(o, &a, c));
                     with(&|o| m.sub_mul_const_to(o, &a, &t, c));
-                    with(&|o| m.sub_mul_const_add_to(o, &a, &t, c, &b));
                     with(&|o| {
                         let (mut d1, mut d2) = (d.clone(), d.clone());
                         m.tensor_square(o, &mut d1, &mut d2, &a, &b);
@@ -141,11 +140,13 @@ fn kernels_agree_on_all_paths() {
                         let key: Vec<u64> = (0..2 * terms)
                             .flat_map(|h| if h % 3 == 0 { b.clone() } else { t.clone() })
                             .collect();
-                        with(&|o| {
-                            let mut o1 = d.clone();
-                            m.key_dot(o, &mut o1, &x, &key);
-                            m.mul_assign(o, &o1);
-                        });
+                        for c in [&[][..], &[&b[..]], &[&b[..], &t[..]]] {
+                            with(&|o| {
+                                let mut o1 = d.clone();
+                                m.key_dot(o, &mut o1, &x, &key, 16 * terms, c, q - 1);
+                                m.mul_assign(o, &o1);
+                            });
+                        }
                     }
                     let signed: Vec<i64> = a
                         .iter()

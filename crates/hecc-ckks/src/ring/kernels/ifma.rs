@@ -210,10 +210,6 @@ define! {
         let c = _mm512_set1_epi64(c as i64);
         map!(m, k, out = |a = x, b = t| mul1(k, sub1(k, a, b), c))
     }
-    fn sub_mul_const_add_to(m, out: &mut [u64], x: &[u64], t: &[u64], c: u64, d: &[u64]) {
-        let c = _mm512_set1_epi64(c as i64);
-        map!(m, k, out = |a = x, b = t, e = d| add1(k, mul1(k, sub1(k, a, b), c), e))
-    }
     fn tensor(m, d0: &mut [u64], d1: &mut [u64], d2: &mut [u64], terms: &[[&[u64]; 4]]) {
         let n = d0.len();
         same_length!(n, d1.len(), d2.len());
@@ -268,35 +264,15 @@ define! {
             i += LANES;
         }
     }
-    fn key_dot(m, out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &[u64]) {
-        let n = out0.len();
-        same_length!(n, out1.len());
-        for x in x {
-            same_length!(n, x.len());
-        }
-        assert!(key.len() >= 2 * n * x.len() && x.len() <= MAX_TERMS);
-        let k = constants(m);
-        let steps = fold_steps(x.len());
-        let mut i = 0;
-        while i < n {
-            // SAFETY: i + 8 ≤ n, the length of every slice; `key` holds 2·n words per digit.
-            unsafe {
-                let (mut l0, mut h0, mut l1, mut h1) = (k.zero, k.zero, k.zero, k.zero);
-                let mut at = i;
-                for x in x {
-                    let x = load(x.as_ptr(), i);
-                    let b = load(key.as_ptr(), at);
-                    let a = load(key.as_ptr(), at + n);
-                    l0 = _mm512_madd52lo_epu64(l0, x, b);
-                    h0 = _mm512_madd52hi_epu64(h0, x, b);
-                    l1 = _mm512_madd52lo_epu64(l1, x, a);
-                    h1 = _mm512_madd52hi_epu64(h1, x, a);
-                    at += 2 * n;
-                }
-                store(out0.as_mut_ptr(), i, fold(k, reduce(k, l0, h0), steps));
-                store(out1.as_mut_ptr(), i, fold(k, reduce(k, l1, h1), steps));
-            }
-            i += LANES;
+    fn key_dot(m, out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &[u64], stride: usize, c: &[&[u64]], p: u64) {
+        match x.len() {
+            1 => key_dot_few::<1>(m, out0, out1, x, key, stride, c, p),
+            2 => key_dot_few::<2>(m, out0, out1, x, key, stride, c, p),
+            3 => key_dot_few::<3>(m, out0, out1, x, key, stride, c, p),
+            4 => key_dot_few::<4>(m, out0, out1, x, key, stride, c, p),
+            5 => key_dot_few::<5>(m, out0, out1, x, key, stride, c, p),
+            6 => key_dot_few::<6>(m, out0, out1, x, key, stride, c, p),
+            _ => key_dot_few::<0>(m, out0, out1, x, key, stride, c, p),
         }
     }
     fn dot(m, out: &mut [u64], terms: &[(&[u64], &[u64])]) {
@@ -332,6 +308,17 @@ define! {
             same_length!(n, x.len());
         }
         assert!(weights.len() == outs.len() * x.len() && x.len() <= MAX_TERMS);
+        if let [out] = outs {
+            match x.len() {
+                2 => return combine_few::<2>(m, out, x, weights),
+                3 => return combine_few::<3>(m, out, x, weights),
+                4 => return combine_few::<4>(m, out, x, weights),
+                5 => return combine_few::<5>(m, out, x, weights),
+                6 => return combine_few::<6>(m, out, x, weights),
+                7 => return combine_few::<7>(m, out, x, weights),
+                _ => {}
+            }
+        }
         let k = constants(m);
         let steps = fold_steps(x.len());
         let terms = x.len();
@@ -409,6 +396,102 @@ define! {
             }
             i += LANES;
         }
+    }
+}
+
+/// [`Modulus::key_dot`] for D digits, or any number when D is 0.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[expect(clippy::too_many_arguments, reason = "kernels take slices")]
+fn key_dot_few<const D: usize>(
+    m: &Modulus,
+    out0: &mut [u64],
+    out1: &mut [u64],
+    x: &[&[u64]],
+    key: &[u64],
+    stride: usize,
+    c: &[&[u64]],
+    p: u64,
+) {
+    let n = out0.len();
+    same_length!(n, out1.len());
+    for x in x.iter().chain(c) {
+        same_length!(n, x.len());
+    }
+    let digits = if D == 0 { x.len() } else { D };
+    assert!(x.len() == digits && digits < MAX_TERMS && c.len() <= 2);
+    assert!(stride >= 16 * digits && key.len() >= n / 8 * stride);
+    let k = constants(m);
+    let steps = fold_steps(digits + usize::from(!c.is_empty()));
+    let p = _mm512_set1_epi64(p as i64);
+    let mut few = [std::ptr::null::<u64>(); 8];
+    for (few, x) in few.iter_mut().zip(x) {
+        *few = x.as_ptr();
+    }
+    let mut i = 0;
+    let mut row = key.as_ptr();
+    while i < n {
+        // SAFETY: i + 8 ≤ n, the length of every slice; `row` has stride ≥ 16·digits words, as many
+        // times as there are eights in n.
+        unsafe {
+            let (mut l0, mut h0, mut l1, mut h1) = (k.zero, k.zero, k.zero, k.zero);
+            if let Some(c) = c.first() {
+                let c = load(c.as_ptr(), i);
+                l0 = _mm512_madd52lo_epu64(l0, c, p);
+                h0 = _mm512_madd52hi_epu64(h0, c, p);
+            }
+            if let Some(c) = c.get(1) {
+                let c = load(c.as_ptr(), i);
+                l1 = _mm512_madd52lo_epu64(l1, c, p);
+                h1 = _mm512_madd52hi_epu64(h1, c, p);
+            }
+            for d in 0..digits {
+                let x = if D == 0 {
+                    load(x[d].as_ptr(), i)
+                } else {
+                    load(few[d], i)
+                };
+                let b = load(row, 16 * d);
+                let a = load(row, 16 * d + 8);
+                l0 = _mm512_madd52lo_epu64(l0, x, b);
+                h0 = _mm512_madd52hi_epu64(h0, x, b);
+                l1 = _mm512_madd52lo_epu64(l1, x, a);
+                h1 = _mm512_madd52hi_epu64(h1, x, a);
+            }
+            store(out0.as_mut_ptr(), i, fold(k, reduce(k, l0, h0), steps));
+            store(out1.as_mut_ptr(), i, fold(k, reduce(k, l1, h1), steps));
+            row = row.add(stride);
+        }
+        i += LANES;
+    }
+}
+
+/// [`Modulus::combine`] for one output and T terms.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn combine_few<const T: usize>(m: &Modulus, out: &mut [u64], x: &[&[u64]], weights: &[u64]) {
+    let n = out.len();
+    assert!(n.is_multiple_of(LANES) && x.len() == T && weights.len() == T);
+    for x in x {
+        same_length!(n, x.len());
+    }
+    let k = constants(m);
+    let steps = fold_steps(T);
+    let w: [__m512i; T] = std::array::from_fn(|t| _mm512_set1_epi64(weights[t] as i64));
+    let x: [*const u64; T] = std::array::from_fn(|t| x[t].as_ptr());
+    let mut i = 0;
+    while i < n {
+        // SAFETY: i + 8 ≤ n, the length of every slice.
+        unsafe {
+            let (mut lo, mut hi) = (k.zero, k.zero);
+            for t in 0..T {
+                let x = load(x[t], i);
+                lo = _mm512_madd52lo_epu64(lo, x, w[t]);
+                hi = _mm512_madd52hi_epu64(hi, x, w[t]);
+            }
+            store(out.as_mut_ptr(), i, fold(k, reduce(k, lo, hi), steps));
+        }
+        i += LANES;
     }
 }
 

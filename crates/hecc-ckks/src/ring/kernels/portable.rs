@@ -106,11 +106,6 @@ define! {
             *out = m.mul(m.sub(x, t), c);
         }
     }
-    fn sub_mul_const_add_to(m, out: &mut [u64], x: &[u64], t: &[u64], c: u64, d: &[u64]) {
-        for (((out, &x), &t), &d) in out.iter_mut().zip(x).zip(t).zip(d) {
-            *out = m.add(m.mul(m.sub(x, t), c), d);
-        }
-    }
     fn tensor(m, d0: &mut [u64], d1: &mut [u64], d2: &mut [u64], terms: &[[&[u64]; 4]]) {
         for (i, ((d0, d1), d2)) in d0.iter_mut().zip(d1).zip(d2).enumerate() {
             let (mut s0, mut s1, mut s2) = (0, 0, 0);
@@ -135,16 +130,19 @@ define! {
             *d2 = m.mul(a1, a1);
         }
     }
-    fn key_dot(m, out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &[u64]) {
-        let n = out0.len();
+    fn key_dot(m, out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &[u64], stride: usize, c: &[&[u64]], p: u64) {
         for (i, (out0, out1)) in out0.iter_mut().zip(out1).enumerate() {
-            let (mut s0, mut s1) = (0, 0);
-            for (d, x) in x.iter().enumerate() {
-                s0 = m.accumulate(s0, x[i], key[2 * d * n + i]);
-                s1 = m.accumulate(s1, x[i], key[(2 * d + 1) * n + i]);
+            let mut sums = [0; 2];
+            for (sum, c) in sums.iter_mut().zip(c) {
+                *sum = m.accumulate(0, c[i], p);
             }
-            *out0 = m.reduce_sum(s0);
-            *out1 = m.reduce_sum(s1);
+            let at = i / 8 * stride + i % 8;
+            for (d, x) in x.iter().enumerate() {
+                sums[0] = m.accumulate(sums[0], x[i], key[at + 16 * d]);
+                sums[1] = m.accumulate(sums[1], x[i], key[at + 16 * d + 8]);
+            }
+            *out0 = m.reduce_sum(sums[0]);
+            *out1 = m.reduce_sum(sums[1]);
         }
     }
     fn dot(m, out: &mut [u64], terms: &[(&[u64], &[u64])]) {
