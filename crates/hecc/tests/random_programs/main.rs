@@ -11,6 +11,7 @@ mod generate;
 
 use std::io;
 use std::ops::Range;
+use std::panic::{RefUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use generate::{Program, Size};
@@ -188,29 +189,34 @@ const CLEAR: Size = Size { statements: 5, levels: 7, extent: 4 };
 const ENCRYPTED: Size = Size { statements: 3, levels: 4, extent: 4 };
 const STRATEGIES: [Strategy; 3] = [Strategy::Auto, Strategy::Elements, Strategy::Elements];
 
-fn clear(seeds: Range<u64>) {
-    seeds.into_par_iter().for_each(|seed| {
-        let program = generate::program(seed, CLEAR);
-        let checked = check(&program);
-        interpret(&program, &checked.circuits[0]);
-        for opt_level in 0..=3 {
-            // Every layout is tried at every level, in turn: three programs see all twelve pairs.
-            let strategy = STRATEGIES[(seed as usize + usize::from(opt_level)) % 3];
-            if let Some(lowered) = compile_at(&program, &checked, opt_level, strategy, true) {
-                run_clear(&program, &lowered, &format!("-O {opt_level}, {strategy:?}"));
-            }
-        }
-    });
+/// Tries each seed and tells of all that fail.
+fn each(seeds: Range<u64>, check_seed: impl Fn(u64) + Sync + RefUnwindSafe) {
+    let failed: Vec<u64> = seeds
+        .into_par_iter()
+        .filter(|&seed| catch_unwind(|| check_seed(seed)).is_err())
+        .collect();
+    assert!(failed.is_empty(), "seeds that fail, what they say stands above: {failed:?}");
 }
 
-fn encrypted(seeds: Range<u64>) {
-    for seed in seeds {
-        let program = generate::program(seed, ENCRYPTED);
-        let checked = check(&program);
-        let strategy = STRATEGIES[seed as usize % 3];
-        if let Some(lowered) = compile_at(&program, &checked, 2, strategy, false) {
-            run_encrypted(&program, &lowered);
+fn clear(seed: u64) {
+    let program = generate::program(seed, CLEAR);
+    let checked = check(&program);
+    interpret(&program, &checked.circuits[0]);
+    for opt_level in 0..=3 {
+        // Every layout is tried at every level, in turn: three programs see all twelve pairs.
+        let strategy = STRATEGIES[(seed as usize + usize::from(opt_level)) % 3];
+        if let Some(lowered) = compile_at(&program, &checked, opt_level, strategy, true) {
+            run_clear(&program, &lowered, &format!("-O {opt_level}, {strategy:?}"));
         }
+    }
+}
+
+fn encrypted(seed: u64) {
+    let program = generate::program(seed, ENCRYPTED);
+    let checked = check(&program);
+    let strategy = STRATEGIES[seed as usize % 3];
+    if let Some(lowered) = compile_at(&program, &checked, 2, strategy, false) {
+        run_encrypted(&program, &lowered);
     }
 }
 
@@ -224,10 +230,10 @@ fn seeds(default: Range<u64>) -> Range<u64> {
 
 #[test]
 fn clear_seeds_0_to_512() {
-    clear(seeds(0..512));
+    each(seeds(0..512), clear);
 }
 
 #[test]
 fn encrypted_seeds_10000_to_10024() {
-    encrypted(seeds(10_000..10_024));
+    each(seeds(10_000..10_024), encrypted);
 }
