@@ -302,6 +302,11 @@ impl Tree<'_> {
         }
         // Found from the root downwards; the first written comes first.
         order.reverse();
+        order.retain(|id| powers[id] > 0);
+        if order.is_empty() {
+            // What was secret has been simplified to something public: nothing to balance.
+            return None;
+        }
         Some(Factors {
             powers: order.iter().map(|id| (*id, powers[id])).collect(),
             public,

@@ -42,8 +42,11 @@ impl FileSystem for OneFile {
 fn check(program: &Program) -> Checked {
     let fs = OneFile(program.source.clone());
     load_program(Path::new("random.hec"), &fs, Limits::default()).unwrap_or_else(|failure| {
-        let said: String =
-            failure.diagnostics.iter().map(|d| d.render_plain(&failure.sources)).collect();
+        let said: String = failure
+            .diagnostics
+            .iter()
+            .map(|d| d.render_plain(&failure.sources))
+            .collect();
         panic!("seed {}:\n{said}\n{}", program.seed, program.source)
     })
 }
@@ -65,13 +68,30 @@ fn interpret(program: &Program, module: &Module<Tensor>) {
     let values = eval_module(&Clear, module, &inputs)
         .unwrap_or_else(|e| panic!("seed {}: {e}\n{}", program.seed, program.source));
     for ((name, expected), found) in program.outputs.iter().zip(&values) {
-        assert_eq!(found.shape(), expected.shape, "seed {}: {name}", program.seed);
-        compare(program, "the interpreter", name, &expected.data, found.data(), 1e-9);
+        assert_eq!(
+            found.shape(),
+            expected.shape,
+            "seed {}: {name}",
+            program.seed
+        );
+        compare(
+            program,
+            "the interpreter",
+            name,
+            &expected.data,
+            found.data(),
+            1e-9,
+        );
     }
 }
 
 fn compare(program: &Program, who: &str, name: &str, expected: &[f64], found: &[f64], bound: f64) {
-    assert_eq!(expected.len(), found.len(), "seed {}: {who}: {name}", program.seed);
+    assert_eq!(
+        expected.len(),
+        found.len(),
+        "seed {}: {who}: {name}",
+        program.seed
+    );
     for (i, (e, f)) in expected.iter().zip(found).enumerate() {
         assert!(
             (e - f).abs() <= bound,
@@ -111,7 +131,9 @@ fn run_encrypted(program: &Program, lowered: &hecc_ir::program::Program) {
     let mut randomness = Randomness::deterministic(seed);
     let secret = context.secret_key(&mut randomness);
     let request = evaluation_keys_needed(circuit, lowered.parameters.log_n());
-    let keys = context.evaluation_keys(&secret, &request, &mut randomness).expect("keys");
+    let keys = context
+        .evaluation_keys(&secret, &request, &mut randomness)
+        .expect("keys");
     let with = EncryptWith::Secret(&secret);
     let inputs = encrypt(&context, circuit, &bindings, with, &mut randomness).expect("inputs fit");
     let backend = CkksBackend::new(&context, circuit, &plains, &keys, inputs).expect("a backend");
@@ -128,7 +150,12 @@ fn run_encrypted(program: &Program, lowered: &hecc_ir::program::Program) {
         .collect();
     let slots = decrypt(&context, &outputs, &secret).expect("outputs decrypt");
     let results = unpack(&circuit.meta, &slots, plains.public(), None).expect("results fit");
-    agree(program, "the encrypted run", &results, (-lowered.precision_bits).exp2().max(1e-9));
+    agree(
+        program,
+        "the encrypted run",
+        &results,
+        (-lowered.precision_bits).exp2().max(1e-9),
+    );
 }
 
 fn bindings(program: &Program, lowered: &hecc_ir::program::Program) -> Bindings {
@@ -136,7 +163,13 @@ fn bindings(program: &Program, lowered: &hecc_ir::program::Program) -> Bindings 
         .inputs
         .iter()
         .map(|(name, t)| {
-            (name.clone(), Tensor64 { shape: t.shape.clone(), data: t.data.clone() })
+            (
+                name.clone(),
+                Tensor64 {
+                    shape: t.shape.clone(),
+                    data: t.data.clone(),
+                },
+            )
         })
         .collect();
     bind(&lowered.params, None, given, Wanted::All)
@@ -144,10 +177,19 @@ fn bindings(program: &Program, lowered: &hecc_ir::program::Program) -> Bindings 
 }
 
 fn agree(program: &Program, who: &str, results: &[Unpacked], bound: f64) {
-    assert_eq!(results.len(), program.outputs.len(), "seed {}: {who}", program.seed);
+    assert_eq!(
+        results.len(),
+        program.outputs.len(),
+        "seed {}: {who}",
+        program.seed
+    );
     for ((name, expected), found) in program.outputs.iter().zip(results) {
         assert_eq!(*name, found.name, "seed {}: {who}", program.seed);
-        assert_eq!(expected.shape, found.value.shape, "seed {}: {who}: {name}", program.seed);
+        assert_eq!(
+            expected.shape, found.value.shape,
+            "seed {}: {who}: {name}",
+            program.seed
+        );
         compare(program, who, name, &expected.data, &found.value.data, bound);
     }
 }
@@ -160,20 +202,35 @@ fn compile_at(
     verify: bool,
 ) -> Option<hecc_ir::program::Program> {
     let options = CompileOptions {
-        passes: Options { opt_level, verify, ..Options::default() },
-        layout: LayoutOptions { strategy, ..LayoutOptions::default() },
+        passes: Options {
+            opt_level,
+            verify,
+            ..Options::default()
+        },
+        layout: LayoutOptions {
+            strategy,
+            ..LayoutOptions::default()
+        },
         unoptimized: false,
         ..CompileOptions::default()
     };
     let module = &checked.circuits[0];
     let compiled = compile(module, &checked.sources, &options).unwrap_or_else(|diagnostics| {
-        let said: String =
-            diagnostics.iter().map(|d| d.render_plain(&checked.sources)).collect();
-        panic!("seed {} at -O {opt_level}, {strategy:?}:\n{said}\n{}", program.seed, program.source)
+        let said: String = diagnostics
+            .iter()
+            .map(|d| d.render_plain(&checked.sources))
+            .collect();
+        panic!(
+            "seed {} at -O {opt_level}, {strategy:?}:\n{said}\n{}",
+            program.seed, program.source
+        )
     });
     if compiled.program.is_none() {
-        let said: String =
-            compiled.diagnostics.iter().map(|d| d.render_plain(&checked.sources)).collect();
+        let said: String = compiled
+            .diagnostics
+            .iter()
+            .map(|d| d.render_plain(&checked.sources))
+            .collect();
         // As written a program may need more levels than any secure ring has; never by default.
         assert!(
             opt_level == 0 && said.contains("E3"),
@@ -185,8 +242,16 @@ fn compile_at(
     compiled.program
 }
 
-const CLEAR: Size = Size { statements: 5, levels: 7, extent: 4 };
-const ENCRYPTED: Size = Size { statements: 3, levels: 4, extent: 4 };
+const CLEAR: Size = Size {
+    statements: 5,
+    levels: 7,
+    extent: 4,
+};
+const ENCRYPTED: Size = Size {
+    statements: 3,
+    levels: 4,
+    extent: 4,
+};
 const STRATEGIES: [Strategy; 3] = [Strategy::Auto, Strategy::Elements, Strategy::Elements];
 
 /// Tries each seed and tells of all that fail.
@@ -195,7 +260,10 @@ fn each(seeds: Range<u64>, check_seed: impl Fn(u64) + Sync + RefUnwindSafe) {
         .into_par_iter()
         .filter(|&seed| catch_unwind(|| check_seed(seed)).is_err())
         .collect();
-    assert!(failed.is_empty(), "seeds that fail, what they say stands above: {failed:?}");
+    assert!(
+        failed.is_empty(),
+        "seeds that fail, what they say stands above: {failed:?}"
+    );
 }
 
 fn clear(seed: u64) {
