@@ -518,3 +518,26 @@ mod perf {
         }
     }
 }
+#[cfg(test)]
+mod probe {
+    use super::*;
+    use crate::tensor::testing::{run, show};
+    #[test]
+    fn probe() {
+        let seed: u64 = std::env::var("SEED").map_or(309, |s| s.parse().expect("number"));
+        let shapes = hecc_ir::random::Shapes {
+            operations: 12 + (seed as usize % 40),
+            degree: 12 + seed % 30,
+            ..Default::default()
+        };
+        let module = Module::single(hecc_ir::random::circuit(seed, &shapes));
+        println!("{}", show(&module));
+        for level in [0, 1] {
+            let (c, r) = run(&module, level);
+            for r in r {
+                println!("{r}");
+            }
+            println!("{:?}\n{}", cost::cost(&c), show(&Module::single(c)));
+        }
+    }
+}

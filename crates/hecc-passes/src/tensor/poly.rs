@@ -36,6 +36,8 @@ use super::expand::{chebyshev_map, chebyshev_variable};
 pub const DEGREE_LIMIT: usize = 64;
 /// Most cancellation that expanding a product may bring.
 pub const CANCELLATION: f64 = 16.0;
+/// How much the other coefficients may exceed the leading one when that is taken out.
+const MONIC: f64 = 64.0;
 /// Most nodes of one recognised polynomial.
 const CONE_LIMIT: usize = 4096;
 
@@ -479,13 +481,16 @@ struct Task {
     hi: usize,
     levels: u32,
     depth: u32,
+    /// Whether a public factor may stay pending: what is only multiplied on needs it no sooner.
+    pending: bool,
 }
 
 /// How a range of coefficients is evaluated; `None` when there is no way within the deadline.
 #[derive(Clone, Copy, Debug)]
 enum Choice {
     Direct,
-    Split(usize),
+    /// At this power; whether a factor of the left part may stay pending.
+    Split(usize, bool),
 }
 
 struct Planner<'a> {
@@ -528,6 +533,18 @@ impl Planner<'_> {
             return Some((0, Choice::Direct));
         }
         let mut best: Option<(usize, Choice)> = None;
+        if task.pending {
+            best = self.pending(task, degree);
+            let settled = self.plan(Task {
+                pending: false,
+                ..task
+            });
+            return match (best, settled) {
+                (Some(a), Some(b)) if b.0 < a.0 => Some(b),
+                (None, b) => b,
+                (a, _) => a,
+            };
+        }
         if degree < self.k.max(2) {
             let fits = (1..=degree).all(|i| {
                 let there = self.chebyshev || self.present[task.lo + i];
@@ -549,11 +566,52 @@ impl Planner<'_> {
                 && let Some(n) = self.split(task, degree, m)
                 && best.is_none_or(|b| n < b.0)
             {
-                best = Some((n, Choice::Split(m)));
+                best = Some((n, Choice::Split(m, false)));
             }
             m *= 2;
         }
         best
+    }
+
+    /// One power of x and a constant, or such a thing times a power of x plus a constant.
+    fn pending(&mut self, task: Task, degree: usize) -> Option<(usize, Choice)> {
+        if self.chebyshev {
+            return None;
+        }
+        let least = (1..=degree).find(|i| self.present[task.lo + i])?;
+        if least == degree {
+            let fits = clog(degree) <= task.levels.min(task.depth);
+            return fits.then_some((0, Choice::Direct));
+        }
+        let m = least;
+        let left = Task {
+            lo: task.lo + m,
+            hi: task.lo + degree,
+            levels: task.levels.checked_sub(1)?,
+            depth: task.depth.checked_sub(1)?,
+            pending: true,
+        };
+        if clog(m) > left.levels.min(left.depth) {
+            return None;
+        }
+        Some((self.plan(left)?.0 + 1, Choice::Split(m, true)))
+    }
+
+    /// What is left of a split, and what is right of it.
+    fn parts(task: Task, degree: usize, m: usize, pending: bool) -> (Option<Task>, Task) {
+        let right = Task {
+            hi: task.lo + m - 1,
+            pending: false,
+            ..task
+        };
+        let left = (degree > m).then(|| Task {
+            lo: task.lo + m,
+            hi: task.lo + degree,
+            levels: task.levels - 1,
+            depth: task.depth - 1,
+            pending,
+        });
+        (left, right)
     }
 
     fn split(&mut self, task: Task, degree: usize, m: usize) -> Option<usize> {
@@ -570,6 +628,7 @@ impl Planner<'_> {
             hi: task.lo + degree,
             levels: task.levels.checked_sub(1)?,
             depth: task.depth.checked_sub(1)?,
+            pending: false,
         };
         if clog(m) > left.levels || clog(m) > left.depth {
             return None;
@@ -593,25 +652,12 @@ impl Planner<'_> {
                     }
                 }
             }
-            Choice::Split(m) => {
+            Choice::Split(m, pending) => {
                 need(m, self.chebyshev, out);
-                self.powers(
-                    Task {
-                        hi: task.lo + m - 1,
-                        ..task
-                    },
-                    out,
-                );
-                if degree > m {
-                    self.powers(
-                        Task {
-                            lo: task.lo + m,
-                            hi: task.lo + degree,
-                            levels: task.levels - 1,
-                            depth: task.depth - 1,
-                        },
-                        out,
-                    );
+                let (left, right) = Planner::parts(task, degree, m, pending);
+                self.powers(right, out);
+                if let Some(left) = left {
+                    self.powers(left, out);
                 }
             }
         }
@@ -667,6 +713,7 @@ fn plans(present: &[bool], integer: &[bool], chebyshev: bool) -> Vec<(usize, Tas
                     hi: degree,
                     levels,
                     depth,
+                    pending: true,
                 };
                 let Some((n, _)) = planner.plan(task) else {
                     continue;
@@ -733,29 +780,13 @@ impl Emitter<'_> {
         let degree = planner.degree(task)?;
         match choice {
             Choice::Direct => self.direct(&coefficients[..=degree]),
-            Choice::Split(m) => {
+            Choice::Split(m, pending) => {
                 let (q, r) = self.divide(&coefficients[..=degree], m);
-                let right = self.run(
-                    planner,
-                    Task {
-                        hi: task.lo + m - 1,
-                        ..task
-                    },
-                    &r,
-                );
-                let left = if degree == m {
-                    q[0]
-                } else {
-                    self.run(
-                        planner,
-                        Task {
-                            lo: task.lo + m,
-                            hi: task.lo + degree,
-                            levels: task.levels - 1,
-                            depth: task.depth - 1,
-                        },
-                        &q,
-                    )
+                let (left, right) = Planner::parts(task, degree, m, pending);
+                let right = self.run(planner, right, &r);
+                let left = match left {
+                    None => q[0],
+                    Some(left) => self.run(planner, left, &q),
                 };
                 let product = left.map(|q| {
                     let p = self.power(m);
@@ -812,7 +843,44 @@ fn emit(
     key: Key,
     span: Span,
 ) -> Option<(NodeId, usize)> {
-    best(build, x, coefficients, false, key, span)
+    let first = best(build, x, coefficients, false, key, span)?;
+    match monic(build, x, coefficients, key, span) {
+        Some(other) if key(build.fact(other.0)) < key(build.fact(first.0)) => Some(other),
+        _ => Some(first),
+    }
+}
+
+/// The leading coefficient taken out and left pending: with 1 in its place, degree 2ᵏ takes k
+/// levels. Only where the other coefficients do not grow beyond measure.
+fn monic(
+    build: &mut Build,
+    x: NodeId,
+    coefficients: &[Option<NodeId>],
+    key: Key,
+    span: Span,
+) -> Option<(NodeId, usize)> {
+    let degree = coefficients.iter().rposition(Option::is_some)?;
+    if degree < 2 || !degree.is_power_of_two() {
+        return None;
+    }
+    let lead = coefficients[degree]?;
+    let mut known = FxHashMap::default();
+    let top = approximate(build, lead, &mut known)?;
+    let mut most: f64 = 0.0;
+    for c in coefficients.iter().flatten() {
+        most = most.max(approximate(build, *c, &mut known)?.abs());
+    }
+    if most.is_nan() || top.abs() * MONIC <= most || top.fract() == 0.0 {
+        return None;
+    }
+    let mut c: Dense = Vec::with_capacity(degree + 1);
+    for k in &coefficients[..degree] {
+        c.push(k.map(|k| build.div(k, lead, span)));
+    }
+    let shape = build.shape(x);
+    c.push(Some(build.uniform(1.0, &shape, span)));
+    let (p, products) = best(build, x, &c, false, key, span)?;
+    Some((build.mul(lead, p, span), products))
 }
 
 fn best(
