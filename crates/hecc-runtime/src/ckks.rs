@@ -17,7 +17,7 @@ use crate::bind::Bindings;
 use crate::error::RuntimeError;
 use crate::keys::canonical_step;
 use crate::pack::{Plains, pack};
-use crate::schedule::{Arg, SumTerms, Task, Work};
+use crate::schedule::{Arg, SumTerms, Task, WeightedRotation, Work};
 
 /// What a node yields under encryption.
 #[derive(Clone, Debug)]
@@ -456,12 +456,12 @@ impl<'a> CkksBackend<'a> {
         context: &Context,
         id: NodeId,
         of: &Ciphertext,
-        rotations: &[(RotationStep, Option<NodeId>)],
+        rotations: &[WeightedRotation],
     ) -> Result<Ciphertext, RuntimeError> {
         let encoded: Result<Vec<Option<ExtendedPlaintext>>, RuntimeError> = rotations
             .iter()
-            .map(|(_, plain)| {
-                plain
+            .map(|r| {
+                r.plain
                     .map(|node| self.encode_extended(context, node))
                     .transpose()
             })
@@ -475,7 +475,7 @@ impl<'a> CkksBackend<'a> {
         let terms: Vec<(RotationStep, Weight<'_>)> = rotations
             .iter()
             .zip(&encoded)
-            .map(|((step, _), plain)| (*step, plain.as_ref().map_or(Weight::One, Weight::Plain)))
+            .map(|(r, plain)| (r.step, plain.as_ref().map_or(Weight::One, Weight::Plain)))
             .collect();
         context
             .rotate_sum(of, &terms, scale, self.keys)

@@ -114,10 +114,10 @@ impl<'a> ClearBackend<'a> {
         }
         for (of, rotations) in &terms.rotations {
             let of = read(operands, *of)?;
-            for (step, plain) in rotations {
-                let turned = rotate(&of, *step);
-                match plain {
-                    Some(plain) => add_product(&mut sum, &turned, &self.encode(*plain)?),
+            for r in rotations {
+                let turned = rotate(&of, r.step);
+                match r.plain {
+                    Some(plain) => add_product(&mut sum, &turned, &self.encode(plain)?),
                     None => accumulate(&mut sum, &turned, |x| x),
                 }
             }

@@ -27,4 +27,4 @@ pub use keys::evaluation_keys_needed;
 pub use lockstep::{Divergence, LockstepBackend, LockstepValue};
 pub use pack::{PlainValue, Plains, Unpacked, pack, resolve_plains, unpack};
 pub use reference::{RangeFault, Reference, max_abs_error, reference};
-pub use schedule::{Arg, Fusion, Schedule, SumTerms, Task, Work};
+pub use schedule::{Arg, Fusion, Schedule, SumTerms, Task, WeightedRotation, Work};

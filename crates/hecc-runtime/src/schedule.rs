@@ -48,6 +48,15 @@ pub enum Arg {
     Encode(NodeId),
 }
 
+/// A rotation as a term of a sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeightedRotation {
+    /// How far.
+    pub step: RotationStep,
+    /// Times this `Encode` node; as it is when there is none.
+    pub plain: Option<NodeId>,
+}
+
 /// The terms of a fused sum. Numbers are places in [`Task::reads`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SumTerms {
@@ -55,8 +64,8 @@ pub struct SumTerms {
     pub products: Vec<(u32, u32)>,
     /// Products of a ciphertext and a plaintext.
     pub plain_products: Vec<(u32, Arg)>,
-    /// For one ciphertext: its rotations, each as it is or times a plaintext (an `Encode` node).
-    pub rotations: Vec<(u32, Vec<(RotationStep, Option<NodeId>)>)>,
+    /// Weighted rotations, a list for each ciphertext.
+    pub rotations: Vec<(u32, Vec<WeightedRotation>)>,
     /// Anything else.
     pub rest: Vec<u32>,
 }
@@ -251,13 +260,22 @@ struct Grouper<'a> {
     tasks: Vec<Task>,
 }
 
+/// A rotation while it is still a node.
+#[derive(Clone, Copy)]
+struct Rotated {
+    of: NodeId,
+    /// The rotation; the ciphertext itself when it is not rotated.
+    rotation: NodeId,
+    /// Its product with a plaintext, and that plaintext.
+    product: Option<(NodeId, NodeId)>,
+}
+
 /// A sum while its terms are still nodes.
 #[derive(Default)]
 struct Terms {
     products: Vec<(NodeId, NodeId, NodeId)>,
     plain_products: Vec<(NodeId, NodeId, NodeId)>,
-    /// Of which ciphertext, the rotation, its product with a plaintext if there is one.
-    rotated: Vec<(NodeId, NodeId, Option<(NodeId, NodeId)>)>,
+    rotated: Vec<Rotated>,
     rest: Vec<NodeId>,
     inner: Vec<NodeId>,
 }
@@ -398,7 +416,12 @@ impl<'a> Grouper<'a> {
             sum.plain_products.push((reads.place(a), arg));
         }
         let mut groups: FxHashMap<NodeId, usize> = FxHashMap::default();
-        for &(of, rotation, product) in &terms.rotated {
+        for &Rotated {
+            of,
+            rotation,
+            product,
+        } in &terms.rotated
+        {
             let step = match self.graph.op(rotation) {
                 CkksOp::Rotate(step) if rotation != of => {
                     absorb.push(rotation);
@@ -412,9 +435,10 @@ impl<'a> Grouper<'a> {
                 sum.rotations.push((place, Vec::new()));
                 sum.rotations.len() - 1
             });
-            sum.rotations[group]
-                .1
-                .push((step, product.map(|(_, plain)| plain)));
+            sum.rotations[group].1.push(WeightedRotation {
+                step,
+                plain: product.map(|(_, plain)| plain),
+            });
         }
         for &node in &terms.rest {
             sum.rest.push(reads.place(node));
@@ -461,13 +485,21 @@ impl<'a> Grouper<'a> {
                 match self.graph.op(a) {
                     CkksOp::Rotate(_) if self.once(a) => {
                         let of = self.graph.operands(a)[0];
-                        terms.rotated.push((of, a, Some((id, plain))));
+                        terms.rotated.push(Rotated {
+                            of,
+                            rotation: a,
+                            product: Some((id, plain)),
+                        });
                     }
                     _ => terms.plain_products.push((id, a, plain)),
                 }
             }
             CkksOp::Mul => terms.products.push((id, operands[0], operands[1])),
-            CkksOp::Rotate(_) => terms.rotated.push((operands[0], id, None)),
+            CkksOp::Rotate(_) => terms.rotated.push(Rotated {
+                of: operands[0],
+                rotation: id,
+                product: None,
+            }),
             CkksOp::Input(_)
             | CkksOp::Encode { .. }
             | CkksOp::Add
@@ -485,8 +517,8 @@ impl<'a> Grouper<'a> {
     /// Gives back what gains nothing by being computed inside the sum: a lone rotation or product.
     fn settle(&self, terms: &mut Terms) {
         let mut rotations: FxHashMap<NodeId, usize> = FxHashMap::default();
-        for (of, _, _) in &terms.rotated {
-            *rotations.entry(*of).or_insert(0) += 1;
+        for r in &terms.rotated {
+            *rotations.entry(r.of).or_insert(0) += 1;
         }
         // The unrotated ciphertext of a group is its rotation by nothing.
         let (with, without): (Vec<_>, Vec<_>) = std::mem::take(&mut terms.plain_products)
@@ -496,21 +528,25 @@ impl<'a> Grouper<'a> {
                     && terms
                         .rotated
                         .iter()
-                        .any(|(of, _, product)| of == a && product.is_some())
+                        .any(|r| r.of == *a && r.product.is_some())
             });
         terms.plain_products = without;
         for (node, a, plain) in with {
             *rotations.entry(a).or_insert(0) += 1;
-            terms.rotated.push((a, a, Some((node, plain))));
+            terms.rotated.push(Rotated {
+                of: a,
+                rotation: a,
+                product: Some((node, plain)),
+            });
         }
         let (kept, lone): (Vec<_>, Vec<_>) = std::mem::take(&mut terms.rotated)
             .into_iter()
-            .partition(|(of, _, _)| rotations.get(of).is_some_and(|n| *n > 1));
+            .partition(|r: &Rotated| rotations.get(&r.of).is_some_and(|n| *n > 1));
         terms.rotated = kept;
-        for (_, rotation, product) in lone {
-            match product {
-                Some((node, plain)) => terms.plain_products.push((node, rotation, plain)),
-                None => terms.rest.push(rotation),
+        for r in lone {
+            match r.product {
+                Some((node, plain)) => terms.plain_products.push((node, r.rotation, plain)),
+                None => terms.rest.push(r.rotation),
             }
         }
         if terms.products.len() == 1 {
