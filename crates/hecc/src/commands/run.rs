@@ -1,0 +1,580 @@
+//! `hecc run`: everything in one process, compared with the plain result.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hecc_ckks::{Context, Randomness};
+use hecc_ir::diag::Diagnostic;
+use hecc_ir::program::Program;
+use hecc_ir::tensor::{Param, elements};
+use hecc_runtime::{
+    Bindings, CkksBackend, CkksValue, ClearBackend, Divergence, EncryptWith, Execution, Fusion,
+    LockstepBackend, LockstepValue, Plains, Reference, RuntimeError, Schedule, Tensor64, Unpacked,
+    Wanted, decrypt, encrypt, evaluation_keys_needed, execute, max_abs_error, pack, reference,
+    resolve_plains, unpack,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Map, Value, json};
+
+use crate::args::{Backend, Format, RunArgs};
+use crate::exit::{Failure, Outcome, Status};
+use crate::output::{self, Target};
+use crate::progress::{Bar, Spinner};
+use crate::project::{self, Project, context, result_ranks};
+
+/// How many elements of a result the table shows.
+const SHOWN: usize = 8;
+/// What f64 itself has: the precision of a run without any error.
+const MOST_BITS: f64 = 53.0;
+/// How many range faults are shown.
+const MOST_FAULTS: usize = 10;
+
+/// Milliseconds by phase.
+#[derive(Clone, Copy, Debug, Default)]
+struct Timings {
+    compile: f64,
+    keygen: f64,
+    encrypt: f64,
+    evaluate: f64,
+    decrypt: f64,
+}
+
+/// What a back-end made of the inputs.
+struct Computed {
+    results: Vec<Unpacked>,
+    timings: Timings,
+    peak_ciphertexts: usize,
+    lockstep: Option<Lockstep>,
+}
+
+/// What lockstep saw.
+struct Lockstep {
+    first: Option<Divergence>,
+    compared: usize,
+    worst: f64,
+    tolerance: f64,
+}
+
+/// All that is known at the end.
+struct Summary<'a> {
+    project: &'a Project,
+    program: &'a Program,
+    report: &'a Value,
+    schedule: &'a Schedule,
+    backend: Backend,
+    bindings: &'a Bindings,
+    computed: &'a Computed,
+    plain: &'a Reference,
+    error: f64,
+}
+
+pub(crate) fn run(args: &RunArgs) -> Outcome {
+    if args.tolerance.is_some() && args.backend != Backend::Lockstep {
+        return Err(Failure::input(
+            "--tolerance is for --backend lockstep: give both, or neither",
+        ));
+    }
+    if let Some(t) = args.tolerance
+        && !(t.is_finite() && t > 0.0)
+    {
+        return Err(Failure::input(format!(
+            "--tolerance {t}: give a positive number, as in 1e-6"
+        )));
+    }
+    let started = Instant::now();
+    let project = Project::load(&args.file, args.format)?;
+    let module = project.pick(args.choice.circuit.as_deref())?;
+    let compiled = project.compile(module, &args.choice)?;
+    let compile = milliseconds(started);
+    let program = &compiled.program;
+    let report = serde_json::to_value(&compiled.report).map_err(Failure::internal)?;
+
+    let mut generator = match args.seed {
+        Some(seed) => StdRng::seed_from_u64(seed),
+        None => rand::make_rng(),
+    };
+    let mut draw = |param: &Param| random_tensor(param, &mut generator);
+    let random = args.random.then_some(&mut draw as &mut dyn FnMut(&Param) -> Tensor64);
+    let bindings = project::inputs(program, &args.input, Wanted::All, random)?;
+    let targets = output::targets(&args.output, &result_ranks(program, bindings.instances()))?;
+
+    let failed = |e: RuntimeError| project.failed(&e);
+    let plain = reference(program, &bindings).map_err(failed)?;
+    let plains = resolve_plains(program, &bindings).map_err(failed)?;
+    let fusion = match args.backend {
+        Backend::Ckks | Backend::Clear => Fusion::On,
+        Backend::Lockstep => Fusion::Off,
+    };
+    let schedule = Schedule::new(&program.circuit, fusion);
+    let mut computed = match args.backend {
+        Backend::Clear => clear(program, &plains, &bindings, &schedule),
+        Backend::Ckks | Backend::Lockstep => encrypted(args, program, &plains, &bindings, &schedule)?,
+    }
+    .map_err(failed)?;
+    computed.timings.compile = compile;
+
+    let error = max_abs_error(&computed.results, &plain.outputs);
+    let rest = output::deliver(&computed.results, &targets)?;
+    let summary = Summary {
+        project: &project,
+        program,
+        report: &report,
+        schedule: &schedule,
+        backend: args.backend,
+        bindings: &bindings,
+        computed: &computed,
+        plain: &plain,
+        error,
+    };
+    match args.format {
+        Format::Json => output::print_json(&summary.json(rest))?,
+        Format::Human => output::print(&summary.human(&targets))?,
+    }
+    Ok(summary.verdict())
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// Uniform in the parameter's range.
+fn random_tensor(param: &Param, generator: &mut StdRng) -> Tensor64 {
+    let range = param.interval();
+    Tensor64 {
+        shape: param.shape.to_vec(),
+        data: (0..elements(&param.shape))
+            .map(|_| {
+                let u: f64 = generator.random();
+                (range.lo + (range.hi - range.lo) * u).clamp(range.lo, range.hi)
+            })
+            .collect(),
+    }
+}
+
+fn clear(
+    program: &Program,
+    plains: &Plains,
+    bindings: &Bindings,
+    schedule: &Schedule,
+) -> Result<Computed, RuntimeError> {
+    let circuit = &program.circuit;
+    let backend = ClearBackend::new(circuit, plains, packed(program, bindings)?);
+    let started = Instant::now();
+    let bar = Bar::new("evaluating");
+    let execution = execute(circuit, schedule, &backend, &|done, total| bar.at(done, total))?;
+    let slots: Vec<Vec<f64>> = execution.outputs.iter().map(|v| v.to_vec()).collect();
+    Ok(Computed {
+        results: unpack(&circuit.meta, &slots, plains.public(), bindings.instances())?,
+        timings: Timings {
+            evaluate: milliseconds(started),
+            ..Timings::default()
+        },
+        peak_ciphertexts: execution.peak_ciphertexts,
+        lockstep: None,
+    })
+}
+
+fn packed(program: &Program, bindings: &Bindings) -> Result<Vec<Vec<f64>>, RuntimeError> {
+    let circuit = &program.circuit;
+    circuit
+        .inputs
+        .iter()
+        .map(|input| pack(&circuit.meta, &input.packed, bindings))
+        .collect()
+}
+
+fn encrypted(
+    args: &RunArgs,
+    program: &Program,
+    plains: &Plains,
+    bindings: &Bindings,
+    schedule: &Schedule,
+) -> Outcome<Result<Computed, RuntimeError>> {
+    let context = context(program)?;
+    let randomness = match args.seed {
+        None => Randomness::from_os().map_err(Failure::internal)?,
+        Some(seed) => {
+            anstream::eprintln!(
+                "hecc: warning: keys and noise are drawn from --seed {seed}: whoever knows it can decrypt"
+            );
+            let seed = blake3::derive_key("hecc 1 run --seed", &seed.to_le_bytes());
+            Randomness::deterministic(seed)
+        }
+    };
+    Ok(encrypted_with(
+        args, program, plains, bindings, schedule, &context, randomness,
+    ))
+}
+
+fn encrypted_with(
+    args: &RunArgs,
+    program: &Program,
+    plains: &Plains,
+    bindings: &Bindings,
+    schedule: &Schedule,
+    context: &Context,
+    mut randomness: Randomness,
+) -> Result<Computed, RuntimeError> {
+    let circuit = &program.circuit;
+    let edge = |what: &'static str| {
+        move |source| RuntimeError::Edge {
+            what: what.to_owned(),
+            source,
+        }
+    };
+    let mut timings = Timings::default();
+
+    let started = Instant::now();
+    let spinner = Spinner::new("generating keys");
+    let wide = context.parallel(true);
+    let secret = wide.secret_key(&mut randomness);
+    let public = wide
+        .public_key(&secret, &mut randomness)
+        .map_err(edge("generating keys"))?;
+    let request = evaluation_keys_needed(circuit, program.parameters.log_n());
+    let keys = wide
+        .evaluation_keys(&secret, &request, &mut randomness)
+        .map_err(edge("generating keys"))?;
+    drop(spinner);
+    timings.keygen = milliseconds(started);
+
+    let started = Instant::now();
+    let spinner = Spinner::new("encrypting");
+    let with = EncryptWith::Public(&public);
+    let inputs = encrypt(context, circuit, bindings, with, &mut randomness)?;
+    drop(spinner);
+    timings.encrypt = milliseconds(started);
+
+    let started = Instant::now();
+    let backend = CkksBackend::new(context, circuit, plains, &keys, inputs)?;
+    let bar = Bar::new("evaluating");
+    let progress = |done, total| bar.at(done, total);
+    let (execution, lockstep) = if args.backend == Backend::Lockstep {
+        let tolerance = args
+            .tolerance
+            .unwrap_or_else(|| (-program.precision_bits).exp2());
+        let clear = ClearBackend::new(circuit, plains, packed(program, bindings)?);
+        let both = LockstepBackend::new(circuit, backend, clear, context, &secret, tolerance);
+        let execution = execute(circuit, schedule, &both, &progress)?;
+        let seen = Lockstep {
+            first: both.first_divergence(),
+            compared: both.compared(),
+            worst: both.worst_error(),
+            tolerance,
+        };
+        (encrypted_half(execution), Some(seen))
+    } else {
+        (execute(circuit, schedule, &backend, &progress)?, None)
+    };
+    drop(bar);
+    timings.evaluate = milliseconds(started);
+
+    let started = Instant::now();
+    let ciphertexts: Vec<_> = execution
+        .outputs
+        .iter()
+        .filter_map(|value| match &**value {
+            CkksValue::Cipher(c) => Some(c),
+            CkksValue::Plain(_) => None,
+        })
+        .collect();
+    let slots = decrypt(context, &ciphertexts, &secret)?;
+    let results = unpack(&circuit.meta, &slots, plains.public(), bindings.instances())?;
+    timings.decrypt = milliseconds(started);
+    Ok(Computed {
+        results,
+        timings,
+        peak_ciphertexts: execution.peak_ciphertexts,
+        lockstep,
+    })
+}
+
+fn encrypted_half(execution: Execution<LockstepValue>) -> Execution<CkksValue> {
+    Execution {
+        outputs: execution
+            .outputs
+            .iter()
+            .map(|v| Arc::clone(&v.encrypted))
+            .collect(),
+        peak_ciphertexts: execution.peak_ciphertexts,
+    }
+}
+
+impl Summary<'_> {
+    fn bits(&self) -> f64 {
+        if self.error > 0.0 {
+            (-self.error.log2()).min(MOST_BITS)
+        } else {
+            MOST_BITS
+        }
+    }
+
+    fn json(&self, outputs: Map<String, Value>) -> Value {
+        let t = &self.computed.timings;
+        let copied = |key: &str| self.report.get(key).cloned().unwrap_or(Value::Null);
+        let mut value = json!({
+            "circuit": self.program.name,
+            "backend": backend_name(self.backend),
+            "instances": self.bindings.instances(),
+            "outputs": outputs,
+            "max_abs_error": finite(self.error),
+            "precision_bits": finite(self.bits()),
+            "promised_precision_bits": finite(self.program.precision_bits),
+            "timings_ms": {
+                "compile": t.compile,
+                "keygen": t.keygen,
+                "encrypt": t.encrypt,
+                "evaluate": t.evaluate,
+                "decrypt": t.decrypt,
+            },
+            "depth": copied("depth"),
+            "levels": copied("levels"),
+            "width": copied("width"),
+            "params": copied("params"),
+            "peak_ciphertexts": self.computed.peak_ciphertexts,
+            "range_faults": self.plain.faults.len(),
+        });
+        if let (Some(seen), Some(map)) = (&self.computed.lockstep, value.as_object_mut()) {
+            let first = seen.first.as_ref().map(|d| {
+                json!({
+                    "node": d.node.to_string(),
+                    "op": d.op,
+                    "at": self.project.sources.locate(d.span),
+                    "slot": d.slot,
+                    "expected": finite(d.expected),
+                    "found": finite(d.found),
+                    "error": finite(d.error()),
+                    "bound": d.bound,
+                })
+            });
+            map.insert(
+                "lockstep".to_owned(),
+                json!({
+                    "compared": seen.compared,
+                    "tolerance": seen.tolerance,
+                    "worst_error": finite(seen.worst),
+                    "first_divergence": first,
+                }),
+            );
+        }
+        value
+    }
+
+    fn human(&self, targets: &[Target]) -> String {
+        let mut out = String::new();
+        let number = |pointer: &str| {
+            self.report
+                .pointer(pointer)
+                .map_or_else(|| "?".to_owned(), crate::commands::compile::shown)
+        };
+        let mut facts = vec![
+            ("circuit", self.program.name.clone()),
+            (
+                "depth",
+                format!(
+                    "{} as written → {}",
+                    number("/unoptimized/depth"),
+                    number("/depth")
+                ),
+            ),
+            (
+                "levels",
+                format!(
+                    "{} as written → {}",
+                    number("/unoptimized/levels"),
+                    number("/levels")
+                ),
+            ),
+            (
+                "width",
+                format!(
+                    "{} as written → {}",
+                    number("/unoptimized/width"),
+                    number("/width")
+                ),
+            ),
+            ("parameters", crate::commands::compile::parameters(self.report)),
+        ];
+        if self.backend != Backend::Ckks {
+            facts.push(("back-end", backend_name(self.backend).to_owned()));
+        }
+        if let Some(n) = self.bindings.instances() {
+            facts.push(("instances", n.to_string()));
+        }
+        let t = &self.computed.timings;
+        let phases = [
+            ("compile", t.compile),
+            ("keygen", t.keygen),
+            ("encrypt", t.encrypt),
+            ("evaluate", t.evaluate),
+            ("decrypt", t.decrypt),
+        ];
+        let times: Vec<String> = phases
+            .iter()
+            .filter(|(_, ms)| *ms > 0.0)
+            .map(|(name, ms)| format!("{name} {}", output::duration(ms / 1e3)))
+            .collect();
+        facts.push(("time", times.join(", ")));
+        facts.push((
+            "memory",
+            format!(
+                "at most {} ciphertexts at once, {}",
+                self.computed.peak_ciphertexts,
+                output::bytes(
+                    self.schedule
+                        .peak_bytes(self.program.parameters.log_n().degree())
+                        as u64
+                )
+            ),
+        ));
+        let measured = if self.error > 0.0 {
+            format!(
+                "{:.1} bits measured (largest error {:.1e}), {:.1} promised",
+                self.bits(),
+                self.error,
+                self.program.precision_bits
+            )
+        } else {
+            format!("exact; {:.1} bits promised", self.program.precision_bits)
+        };
+        facts.push(("precision", measured));
+        if let Some(seen) = &self.computed.lockstep {
+            facts.push((
+                "lockstep",
+                format!(
+                    "{} ciphertexts compared, worst error {:.1e}, tolerance {:.1e}",
+                    seen.compared, seen.worst, seen.tolerance
+                ),
+            ));
+        }
+        let rows = facts
+            .into_iter()
+            .map(|(k, v)| vec![k.to_owned(), v])
+            .collect();
+        out.push_str(&output::table(&[], rows, &[]));
+        out.push('\n');
+        out.push_str(&self.values(targets));
+        out
+    }
+
+    /// The first elements of each result beside the plain result.
+    fn values(&self, targets: &[Target]) -> String {
+        let mut rows = Vec::new();
+        for (result, plain) in self.computed.results.iter().zip(&self.plain.outputs) {
+            if let Some(target) = targets.iter().find(|t| t.name == result.name) {
+                rows.push(vec![
+                    result.name.clone(),
+                    format!("written to {}", target.path().display()),
+                ]);
+            }
+            let pairs = result.value.data.iter().zip(&plain.value.data);
+            for (i, (a, b)) in pairs.take(SHOWN).enumerate() {
+                rows.push(vec![
+                    output::element(&result.name, &result.value.shape, i),
+                    format!("{a:.9}"),
+                    format!("{b:.9}"),
+                    format!("{:.1e}", (a - b).abs()),
+                ]);
+            }
+            let more = result.value.data.len().saturating_sub(SHOWN);
+            if more > 0 {
+                rows.push(vec![result.name.clone(), format!("… {more} more")]);
+            }
+        }
+        let computed = match self.backend {
+            Backend::Clear => "lowered",
+            Backend::Ckks | Backend::Lockstep => "decrypted",
+        };
+        output::table(&["output", computed, "plain", "error"], rows, &[1, 2, 3])
+    }
+
+    /// Says on stderr what failed, and whether anything did.
+    fn verdict(&self) -> Status {
+        let mut status = Status::Success;
+        for fault in self.plain.faults.iter().take(MOST_FAULTS) {
+            status = Status::No;
+            let instance = fault
+                .instance
+                .map(|i| format!(" in instance {i}"))
+                .unwrap_or_default();
+            self.project.say(
+                Diagnostic::error(
+                    "E3101",
+                    fault.span,
+                    format!(
+                        "a value leaves its declared range: element {} is {}{instance}",
+                        if fault.element.is_empty() {
+                            "itself"
+                        } else {
+                            &fault.element
+                        },
+                        fault.value
+                    ),
+                    format!("[{}, {}] is declared here", fault.range.lo, fault.range.hi),
+                )
+                .with_help("the encrypted result cannot be trusted: declare a wider range, or give smaller inputs"),
+            );
+        }
+        let more = self.plain.faults.len().saturating_sub(MOST_FAULTS);
+        if more > 0 {
+            anstream::eprintln!("hecc: {more} more values leave their declared ranges");
+        }
+        if let Some(d) = self.computed.lockstep.as_ref().and_then(|s| s.first.as_ref()) {
+            status = Status::No;
+            self.project.say(
+                Diagnostic::error(
+                    "E3102",
+                    d.span,
+                    format!(
+                        "the encrypted value of {} {} differs by {:.1e} from the clear one",
+                        d.op,
+                        d.node,
+                        d.error()
+                    ),
+                    format!(
+                        "slot {} is {:e} and decrypts to {:e}; up to {:.1e} passes",
+                        d.slot, d.expected, d.found, d.bound
+                    ),
+                )
+                .with_help("everything before it agrees: look at this line, or raise --tolerance"),
+            );
+        }
+        if self.backend != Backend::Clear && self.error > (-self.program.precision_bits).exp2() {
+            status = Status::No;
+            anstream::eprintln!(
+                "hecc: error: the largest error is {:.1e}, and {:.1} bits of precision were promised: do not trust these results, and please report the circuit",
+                self.error,
+                self.program.precision_bits
+            );
+        }
+        if self.backend == Backend::Clear && self.error > 1e-6 * largest(&self.plain.outputs) {
+            status = Status::No;
+            anstream::eprintln!(
+                "hecc: error: the lowered circuit gives another result than the program, by {:.1e}: this is a bug in hecc; please report the circuit",
+                self.error
+            );
+        }
+        status
+    }
+}
+
+fn largest(results: &[Unpacked]) -> f64 {
+    results
+        .iter()
+        .flat_map(|r| &r.value.data)
+        .fold(1.0, |m, v| m.max(v.abs()))
+}
+
+fn backend_name(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Ckks => "ckks",
+        Backend::Clear => "clear",
+        Backend::Lockstep => "lockstep",
+    }
+}
+
+/// JSON has no infinity.
+fn finite(value: f64) -> Value {
+    serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
+}

@@ -1,0 +1,294 @@
+//! From a file name to a compiled circuit.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use hecc_ckks::Context;
+use hecc_ir::graph::Module;
+use hecc_ir::program::Program;
+use hecc_ir::span::{SourceMap, Span};
+use hecc_ir::diag::Diagnostic;
+use hecc_ir::tensor::{Param, Tensor, elements};
+use hecc_lang::FileSystem;
+use hecc_params::Security;
+use hecc_passes::{CompileOptions, Compiled};
+use hecc_runtime::{BindError, Bindings, RuntimeError, Tensor64, Wanted, bind};
+
+use crate::args::{Choice, Format, Layout};
+use crate::container::Digest;
+use crate::diagnostics;
+use crate::exit::{Failure, Outcome};
+use crate::progress::Spinner;
+use crate::values;
+
+/// The files of this machine.
+pub(crate) struct DiskFiles;
+
+impl FileSystem for DiskFiles {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+}
+
+/// A checked file.
+pub(crate) struct Project {
+    pub(crate) circuits: Vec<Module<Tensor>>,
+    pub(crate) sources: SourceMap,
+    pub(crate) format: Format,
+}
+
+impl Project {
+    /// Reads and checks a file; what is wrong with it goes to stderr.
+    pub(crate) fn load(path: &Path, format: Format) -> Outcome<Project> {
+        let _spinner = Spinner::new("checking");
+        match hecc_lang::load_program(path, &DiskFiles, hecc_lang::Limits::default()) {
+            Ok(checked) => {
+                diagnostics::report(&checked.warnings, &checked.sources, format);
+                Ok(Project {
+                    circuits: checked.circuits,
+                    sources: checked.sources,
+                    format,
+                })
+            }
+            Err(failure) => {
+                diagnostics::report(&failure.diagnostics, &failure.sources, format);
+                Err(Failure::Reported)
+            }
+        }
+    }
+
+    /// The circuit that is meant: the named one, or the only one.
+    pub(crate) fn pick(&self, name: Option<&str>) -> Outcome<&Module<Tensor>> {
+        let known = || {
+            let names: Vec<&str> = self
+                .circuits
+                .iter()
+                .map(|m| m.entry().name.as_str())
+                .collect();
+            names.join(", ")
+        };
+        match (name, self.circuits.as_slice()) {
+            (_, []) => Err(Failure::input(
+                "the file holds no circuit: write `circuit NAME(x: secret real) -> y: real { … }`",
+            )),
+            (None, [only]) => Ok(only),
+            (None, _) => Err(Failure::input(format!(
+                "the file holds several circuits: pick one with --circuit NAME, of {}",
+                known()
+            ))),
+            (Some(name), circuits) => circuits
+                .iter()
+                .find(|m| m.entry().name == name)
+                .ok_or_else(|| {
+                    Failure::input(format!(
+                        "there is no circuit `{name}` in the file: it holds {}",
+                        known()
+                    ))
+                }),
+        }
+    }
+
+    /// Compiles a circuit; what is wrong with it goes to stderr.
+    pub(crate) fn compile(&self, module: &Module<Tensor>, choice: &Choice) -> Outcome<Compiled> {
+        self.compile_with(module, options(choice))
+    }
+
+    /// The same with all options.
+    pub(crate) fn compile_with(
+        &self,
+        module: &Module<Tensor>,
+        options: CompileOptions,
+    ) -> Outcome<Compiled> {
+        let _spinner = Spinner::new("compiling");
+        match hecc_passes::compile(module, &self.sources, &options) {
+            Ok(compiled) => {
+                diagnostics::report(&compiled.warnings, &self.sources, self.format);
+                if compiled.program.parameters.security() == Security::Insecure {
+                    warn_insecure();
+                }
+                Ok(compiled)
+            }
+            Err(found) => {
+                diagnostics::report(&found, &self.sources, self.format);
+                Err(Failure::Reported)
+            }
+        }
+    }
+
+    /// Says what went wrong while a circuit ran, with its place in the source.
+    pub(crate) fn failed(&self, error: &RuntimeError) -> Failure {
+        let at = error
+            .span()
+            .map(|span| format!("{}: ", self.sources.locate(span)))
+            .unwrap_or_default();
+        match error {
+            RuntimeError::Public(_) | RuntimeError::Reference(_) => match error.span() {
+                Some(span) => {
+                    self.say(
+                        Diagnostic::error("E3100", span, error.to_string(), "here")
+                            .with_help("check the public inputs and the constants that this line uses"),
+                    );
+                    Failure::Reported
+                }
+                None => Failure::input(error),
+            },
+            // What a caller can get wrong is checked before anything runs.
+            RuntimeError::Engine { .. } | RuntimeError::Edge { .. } => {
+                Failure::internal(format!("{at}{error}"))
+            }
+            RuntimeError::Mismatch(_) => Failure::input(format!("{at}{error}")),
+        }
+    }
+
+    /// Puts one diagnostic on stderr.
+    pub(crate) fn say(&self, diagnostic: Diagnostic) {
+        diagnostics::report(&[diagnostic], &self.sources, self.format);
+    }
+
+    /// `file:line` of a span.
+    pub(crate) fn line(&self, span: Span) -> String {
+        self.sources
+            .file(span.file)
+            .map(|f| format!("{}:{}", f.name, f.line_column(span.start).line))
+            .unwrap_or_default()
+    }
+}
+
+/// What the flags ask of the compiler.
+pub(crate) fn options(choice: &Choice) -> CompileOptions {
+    CompileOptions {
+        opt_level: choice.opt_level,
+        verify_passes: choice.verify_passes,
+        layout: match choice.layout {
+            Layout::Auto => hecc_passes::LayoutChoice::Auto,
+            Layout::Elements => hecc_passes::LayoutChoice::Elements,
+            Layout::Packed => hecc_passes::LayoutChoice::Packed,
+        },
+        ..CompileOptions::default()
+    }
+}
+
+fn warn_insecure() {
+    anstream::eprintln!(
+        "hecc: warning: THESE PARAMETERS PROMISE NO SECURITY: the circuit asks for `@ckks(security = 0)`, and anyone can decrypt"
+    );
+}
+
+/// The engine for a program's parameters.
+pub(crate) fn context(program: &Program) -> Outcome<Context> {
+    Context::new(program.parameters.clone()).map_err(Failure::internal)
+}
+
+/// Whether a program's parameters promise no security.
+pub(crate) fn insecure(program: &Program) -> bool {
+    program.parameters.security() == Security::Insecure
+}
+
+/// Reads `--input` values; with `random`, draws those that are missing.
+pub(crate) fn inputs(
+    program: &Program,
+    given: &[String],
+    wanted: Wanted,
+    random: Option<&mut dyn FnMut(&Param) -> Tensor64>,
+) -> Outcome<Bindings> {
+    let batch = program.circuit.meta.batch;
+    let mut values = Vec::with_capacity(given.len());
+    for text in given {
+        values.push(values::input(text, &program.params, batch).map_err(Failure::Input)?);
+    }
+    if let Some(draw) = random {
+        for param in &program.params {
+            if !values.iter().any(|(name, _)| *name == param.name) {
+                values.push((param.name.clone(), draw(param)));
+            }
+        }
+    }
+    bind(&program.params, batch, values, wanted).map_err(|errors| bind_failure(&errors))
+}
+
+fn bind_failure(errors: &[BindError]) -> Failure {
+    let lines: Vec<String> = errors
+        .iter()
+        .map(|e| match e {
+            BindError::Missing(names) => {
+                format!("missing input: {names}: give each with --input NAME=VALUE")
+            }
+            other => format!("input {other}"),
+        })
+        .collect();
+    Failure::Input(lines.join("\nhecc: error: "))
+}
+
+/// Names and ranks of a program's results, the axis of instances included.
+pub(crate) fn result_ranks(program: &Program, instances: Option<usize>) -> Vec<(String, usize)> {
+    program
+        .circuit
+        .meta
+        .results
+        .iter()
+        .map(|r| (r.name.clone(), r.shape.len() + usize::from(instances.is_some())))
+        .collect()
+}
+
+/// blake3 over all that two parties have to agree on: the lowered circuit with its plaintexts,
+/// packing and results, the interface, and the parameters.
+pub(crate) fn digest(program: &Program) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("hecc 1 compiled circuit");
+    let mut add = |text: String| {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    let circuit = &program.circuit;
+    let meta = &circuit.meta;
+    add(program.name.clone());
+    for p in &program.params {
+        add(format!(
+            "{} {:?} {:?} {} {:?}",
+            p.name,
+            p.secrecy,
+            p.shape,
+            elements(&p.shape),
+            p.interval()
+        ));
+    }
+    add(format!("{:?}", program.parameters.literal()));
+    add(format!("{} {:?}", meta.slots, meta.batch));
+    for input in &circuit.inputs {
+        add(format!("{input:?}"));
+    }
+    for id in circuit.graph.ids() {
+        add(format!(
+            "{:?} {:?}",
+            circuit.graph.op(id),
+            circuit.graph.operands(id)
+        ));
+    }
+    add(format!("{:?}", circuit.outputs));
+    for plain in &meta.plains {
+        add(format!("{plain:?}"));
+    }
+    for result in &meta.results {
+        add(format!("{result:?}"));
+    }
+    if let Some(public) = &meta.public {
+        for id in public.graph.ids() {
+            add(format!("{}", tensor_node(public, id)));
+        }
+        let outputs: Vec<_> = public.outputs.iter().map(|(id, _)| *id).collect();
+        add(format!("{outputs:?}"));
+    }
+    Digest(*hasher.finalize().as_bytes())
+}
+
+/// A node of the public program with all of its constants, which `Debug` abbreviates.
+fn tensor_node(
+    public: &hecc_ir::graph::Circuit<Tensor>,
+    id: hecc_ir::graph::NodeId,
+) -> String {
+    use hecc_ir::tensor::TensorOp;
+    match public.graph.op(id) {
+        TensorOp::Const(c) => format!("const {:?} {:?}", c.shape(), c.data()),
+        op => format!("{op:?} {:?}", public.graph.operands(id)),
+    }
+}
