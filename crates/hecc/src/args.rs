@@ -32,7 +32,9 @@ pub(crate) enum Command {
     #[command(before_help = "Example:\n  hecc check circuits/*.hec --max-depth 10\n")]
     Check(CheckArgs),
     /// Generate keys, encrypt, evaluate, decrypt, and compare with the plain result.
-    #[command(before_help = "Example:\n  hecc run circuits/quartic.hec --input 'x=[0.5, -0.25, 1]'\n")]
+    #[command(
+        before_help = "Example:\n  hecc run circuits/quartic.hec --input 'x=[0.5, -0.25, 1]'\n"
+    )]
     Run(RunArgs),
     /// Write a secret key, and the public keys that the circuit needs.
     #[command(before_help = "Example:\n  hecc keygen circuits/quartic.hec --out keys\n")]
@@ -75,8 +77,6 @@ pub(crate) enum Layout {
     Auto,
     /// One element per ciphertext.
     Elements,
-    /// Many elements per ciphertext.
-    Packed,
 }
 
 /// What decides the compiled circuit. Whoever generates keys, encrypts, evaluates and decrypts gives the same.
@@ -223,7 +223,12 @@ pub(crate) struct EncryptArgs {
     #[command(flatten)]
     pub(crate) choice: Choice,
     /// The directory of public keys.
-    #[arg(long, value_name = "DIR", required_unless_present = "secret_key", conflicts_with = "secret_key")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "secret_key",
+        conflicts_with = "secret_key"
+    )]
     pub(crate) keys: Option<PathBuf>,
     /// Encrypt with the secret key: half the size.
     #[arg(long, value_name = "FILE")]

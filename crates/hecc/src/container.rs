@@ -112,7 +112,9 @@ pub enum ContainerError {
     #[error("it is no file of hecc, or was changed on its way")]
     Magic,
     /// Another version.
-    #[error("it has format version {0} and this hecc reads version {VERSION}: write it again with this hecc, or use the hecc that wrote it")]
+    #[error(
+        "it has format version {0} and this hecc reads version {VERSION}: write it again with this hecc, or use the hecc that wrote it"
+    )]
     Version(u16),
     /// No kind that there is.
     #[error("its header is damaged: copy it again from where it was made")]
@@ -126,7 +128,9 @@ pub enum ContainerError {
         wanted: Kind,
     },
     /// The length is not what the header says.
-    #[error("it has {found} bytes and its header says {wanted}: it was cut short or added to; copy it again from where it was made")]
+    #[error(
+        "it has {found} bytes and its header says {wanted}: it was cut short or added to; copy it again from where it was made"
+    )]
     Length {
         /// Bytes that are there.
         found: u64,
@@ -134,7 +138,9 @@ pub enum ContainerError {
         wanted: u64,
     },
     /// The checksum does not hold.
-    #[error("its checksum does not hold: it was damaged or tampered with; copy it again from where it was made")]
+    #[error(
+        "its checksum does not hold: it was damaged or tampered with; copy it again from where it was made"
+    )]
     Checksum,
 }
 
@@ -285,7 +291,10 @@ pub(crate) fn write_atomically(
         _ => Path::new("."),
     };
     if path.is_dir() {
-        return Err(format!("cannot write {}: it is a directory", path.display()));
+        return Err(format!(
+            "cannot write {}: it is a directory",
+            path.display()
+        ));
     }
     let mut builder = tempfile::Builder::new();
     builder.prefix(".hecc-").suffix(".part");
@@ -293,7 +302,11 @@ pub(crate) fn write_atomically(
     let builder = {
         use std::os::unix::fs::PermissionsExt;
         // Restricted by the umask, as any new file.
-        builder.permissions(fs::Permissions::from_mode(if secret { 0o600 } else { 0o666 }))
+        builder.permissions(fs::Permissions::from_mode(if secret {
+            0o600
+        } else {
+            0o666
+        }))
     };
     #[cfg(not(unix))]
     let _ = secret;
@@ -313,7 +326,8 @@ pub(crate) fn write_atomically(
 /// # Errors
 /// A sentence that names it.
 pub(crate) fn make_directory(path: &Path) -> Result<(), String> {
-    fs::create_dir_all(path).map_err(|e| format!("cannot make the directory {}: {e}", path.display()))
+    fs::create_dir_all(path)
+        .map_err(|e| format!("cannot make the directory {}: {e}", path.display()))
 }
 
 #[cfg(test)]

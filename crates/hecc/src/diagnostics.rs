@@ -65,7 +65,9 @@ fn render(diagnostic: &Diagnostic, sources: &SourceMap) -> String {
     }
     let mut report = vec![group];
     if let Some(help) = &diagnostic.help {
-        report.push(Group::with_title(Level::HELP.secondary_title(help.as_str())));
+        report.push(Group::with_title(
+            Level::HELP.secondary_title(help.as_str()),
+        ));
     }
     let renderer = if std::io::stderr().is_terminal() {
         Renderer::styled()

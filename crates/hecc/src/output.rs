@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use hecc_runtime::{Tensor64, Unpacked};
 use serde_json::{Map, Value};
 
@@ -36,24 +35,41 @@ pub(crate) fn print_json(value: &Value) -> Outcome<()> {
 
 /// A table without borders; the columns in `right` are aligned to the right.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) -> String {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    let mut lines: Vec<Vec<String>> = Vec::with_capacity(rows.len() + 1);
     if !header.is_empty() {
-        table.set_header(header.to_vec());
+        lines.push(header.iter().map(ToString::to_string).collect());
     }
-    for row in rows {
-        table.add_row(row);
-    }
-    for &column in right {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    lines.extend(rows);
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|c| {
+            // The last cell of a line is not padded, so that a long one does not widen the others.
+            let cells = lines
+                .iter()
+                .filter(|l| c + 1 < l.len() || right.contains(&c));
+            let widths = cells
+                .filter_map(|l| l.get(c))
+                .map(|cell| cell.chars().count());
+            widths.max().unwrap_or(0)
+        })
+        .collect();
     let mut out = String::new();
-    for line in table.lines() {
-        out.push_str(line.trim_end());
+    for line in &lines {
+        let mut text = String::new();
+        for (c, cell) in line.iter().enumerate() {
+            if c > 0 {
+                text.push_str("  ");
+            }
+            let pad = " ".repeat(widths[c].saturating_sub(cell.chars().count()));
+            if right.contains(&c) {
+                text.push_str(&pad);
+                text.push_str(cell);
+            } else {
+                text.push_str(cell);
+                text.push_str(&pad);
+            }
+        }
+        out.push_str(text.trim_end());
         out.push('\n');
     }
     out
@@ -68,7 +84,11 @@ pub(crate) fn duration(seconds: f64) -> String {
     } else if seconds < 120.0 {
         format!("{seconds:.2} s")
     } else {
-        format!("{:.0} min {:.0} s", (seconds / 60.0).floor(), seconds % 60.0)
+        format!(
+            "{:.0} min {:.0} s",
+            (seconds / 60.0).floor(),
+            seconds % 60.0
+        )
     }
 }
 
@@ -137,10 +157,7 @@ enum TargetKind {
 
 /// Reads `NAME=@FILE` for each `--output` and checks that there are such results, and that they fit
 /// the files' formats.
-pub(crate) fn targets(
-    given: &[String],
-    results: &[(String, usize)],
-) -> Outcome<Vec<Target>> {
+pub(crate) fn targets(given: &[String], results: &[(String, usize)]) -> Outcome<Vec<Target>> {
     let mut out: Vec<Target> = Vec::new();
     for text in given {
         let Some((name, path)) = text.split_once("=@") else {

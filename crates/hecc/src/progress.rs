@@ -34,7 +34,8 @@ pub(crate) struct Bar(ProgressBar);
 impl Bar {
     pub(crate) fn new(what: &'static str) -> Bar {
         let bar = ProgressBar::with_draw_target(Some(1), target());
-        let template = "{msg} [{wide_bar}] {percent}% of the work, {elapsed} gone, about {eta} left";
+        let template =
+            "{msg} [{wide_bar}] {percent}% of the work, {elapsed} gone, about {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }

@@ -5,14 +5,15 @@ use std::io;
 use std::path::Path;
 
 use hecc_ckks::Context;
+use hecc_ir::diag::{Diagnostic, Severity};
 use hecc_ir::graph::Module;
 use hecc_ir::program::Program;
 use hecc_ir::span::{SourceMap, Span};
-use hecc_ir::diag::Diagnostic;
 use hecc_ir::tensor::{Param, Tensor, elements};
 use hecc_lang::FileSystem;
 use hecc_params::Security;
-use hecc_passes::{CompileOptions, Compiled};
+use hecc_passes::compile::{CompileOptions, Compiled, Report, Stage};
+use hecc_passes::layout::Strategy;
 use hecc_runtime::{BindError, Bindings, RuntimeError, Tensor64, Wanted, bind};
 
 use crate::args::{Choice, Format, Layout};
@@ -77,43 +78,69 @@ impl Project {
                 "the file holds several circuits: pick one with --circuit NAME, of {}",
                 known()
             ))),
-            (Some(name), circuits) => circuits
-                .iter()
-                .find(|m| m.entry().name == name)
-                .ok_or_else(|| {
-                    Failure::input(format!(
-                        "there is no circuit `{name}` in the file: it holds {}",
-                        known()
-                    ))
-                }),
+            (Some(name), circuits) => {
+                circuits
+                    .iter()
+                    .find(|m| m.entry().name == name)
+                    .ok_or_else(|| {
+                        Failure::input(format!(
+                            "there is no circuit `{name}` in the file: it holds {}",
+                            known()
+                        ))
+                    })
+            }
         }
     }
 
-    /// Compiles a circuit; what is wrong with it goes to stderr.
-    pub(crate) fn compile(&self, module: &Module<Tensor>, choice: &Choice) -> Outcome<Compiled> {
-        self.compile_with(module, options(choice))
+    /// Compiles a circuit to something that can be run; what is wrong with it goes to stderr.
+    pub(crate) fn program(&self, choice: &Choice) -> Outcome<(Program, Report)> {
+        let module = self.pick(choice.circuit.as_deref())?;
+        let compiled = self.compile(module, &options(choice), &mut |_, _| {})?;
+        diagnostics::report(&compiled.diagnostics, &self.sources, self.format);
+        let program = compiled.program.ok_or(Failure::Reported)?;
+        if insecure(&program) {
+            warn_insecure();
+        }
+        Ok((program, compiled.report))
     }
 
-    /// The same with all options.
-    pub(crate) fn compile_with(
+    /// Compiles a circuit whose measures are of interest even if no secure parameters have room for
+    /// it: that is then a warning.
+    pub(crate) fn measured(
         &self,
         module: &Module<Tensor>,
-        options: CompileOptions,
+        options: &CompileOptions,
+        observer: &mut dyn FnMut(&str, Stage<'_>),
     ) -> Outcome<Compiled> {
-        let _spinner = Spinner::new("compiling");
-        match hecc_passes::compile(module, &self.sources, &options) {
-            Ok(compiled) => {
-                diagnostics::report(&compiled.warnings, &self.sources, self.format);
-                if compiled.program.parameters.security() == Security::Insecure {
-                    warn_insecure();
-                }
-                Ok(compiled)
-            }
-            Err(found) => {
-                diagnostics::report(&found, &self.sources, self.format);
-                Err(Failure::Reported)
-            }
+        let mut compiled = self.compile(module, options, observer)?;
+        for diagnostic in &mut compiled.diagnostics {
+            diagnostic.severity = diagnostic.severity.max(Severity::Warning);
         }
+        diagnostics::report(&compiled.diagnostics, &self.sources, self.format);
+        if compiled.program.as_ref().is_some_and(insecure) {
+            warn_insecure();
+        }
+        Ok(compiled)
+    }
+
+    fn compile(
+        &self,
+        module: &Module<Tensor>,
+        options: &CompileOptions,
+        observer: &mut dyn FnMut(&str, Stage<'_>),
+    ) -> Outcome<Compiled> {
+        let spinner = Spinner::new("compiling");
+        let compiled =
+            hecc_passes::compile::compile_observed(module, &self.sources, options, observer);
+        drop(spinner);
+        compiled.map_err(|found| {
+            diagnostics::report(&found, &self.sources, self.format);
+            if found.iter().any(|d| d.code.starts_with("E9")) {
+                Failure::Internal("a pass broke the program".to_owned())
+            } else {
+                Failure::Reported
+            }
+        })
     }
 
     /// Says what went wrong while a circuit ran, with its place in the source.
@@ -126,8 +153,9 @@ impl Project {
             RuntimeError::Public(_) | RuntimeError::Reference(_) => match error.span() {
                 Some(span) => {
                     self.say(
-                        Diagnostic::error("E3100", span, error.to_string(), "here")
-                            .with_help("check the public inputs and the constants that this line uses"),
+                        Diagnostic::error("E3100", span, error.to_string(), "here").with_help(
+                            "check the public inputs and the constants that this line uses",
+                        ),
                     );
                     Failure::Reported
                 }
@@ -157,16 +185,14 @@ impl Project {
 
 /// What the flags ask of the compiler.
 pub(crate) fn options(choice: &Choice) -> CompileOptions {
-    CompileOptions {
-        opt_level: choice.opt_level,
-        verify_passes: choice.verify_passes,
-        layout: match choice.layout {
-            Layout::Auto => hecc_passes::LayoutChoice::Auto,
-            Layout::Elements => hecc_passes::LayoutChoice::Elements,
-            Layout::Packed => hecc_passes::LayoutChoice::Packed,
-        },
-        ..CompileOptions::default()
-    }
+    let mut options = CompileOptions::default();
+    options.passes.opt_level = choice.opt_level;
+    options.passes.verify = choice.verify_passes;
+    options.layout.strategy = match choice.layout {
+        Layout::Auto => Strategy::Auto,
+        Layout::Elements => Strategy::Elements,
+    };
+    options
 }
 
 fn warn_insecure() {
@@ -227,7 +253,12 @@ pub(crate) fn result_ranks(program: &Program, instances: Option<usize>) -> Vec<(
         .meta
         .results
         .iter()
-        .map(|r| (r.name.clone(), r.shape.len() + usize::from(instances.is_some())))
+        .map(|r| {
+            (
+                r.name.clone(),
+                r.shape.len() + usize::from(instances.is_some()),
+            )
+        })
         .collect()
 }
 
@@ -282,10 +313,7 @@ pub(crate) fn digest(program: &Program) -> Digest {
 }
 
 /// A node of the public program with all of its constants, which `Debug` abbreviates.
-fn tensor_node(
-    public: &hecc_ir::graph::Circuit<Tensor>,
-    id: hecc_ir::graph::NodeId,
-) -> String {
+fn tensor_node(public: &hecc_ir::graph::Circuit<Tensor>, id: hecc_ir::graph::NodeId) -> String {
     use hecc_ir::tensor::TensorOp;
     match public.graph.op(id) {
         TensorOp::Const(c) => format!("const {:?} {:?}", c.shape(), c.data()),

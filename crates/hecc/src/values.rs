@@ -14,7 +14,11 @@ use hecc_runtime::Tensor64;
 ///
 /// # Errors
 /// A sentence that names the input and says what to write instead.
-pub fn input(text: &str, params: &[Param], batch: Option<u32>) -> Result<(String, Tensor64), String> {
+pub fn input(
+    text: &str,
+    params: &[Param],
+    batch: Option<u32>,
+) -> Result<(String, Tensor64), String> {
     let Some((name, value)) = text.split_once('=') else {
         return Err(format!(
             "--input {text}: write NAME=VALUE, as in x=0.5, 'x=[1, 2]' or x=@x.npy"
@@ -29,7 +33,9 @@ pub fn input(text: &str, params: &[Param], batch: Option<u32>) -> Result<(String
     Ok((
         name.to_owned(),
         match param {
-            Some(param) if value.starts_with('@') && is_csv(value) => as_declared(tensor, param, batch),
+            Some(param) if value.starts_with('@') && is_csv(value) => {
+                as_declared(tensor, param, batch)
+            }
             _ => tensor,
         },
     ))
@@ -100,7 +106,9 @@ fn as_declared(value: Tensor64, param: &Param, batch: Option<u32>) -> Tensor64 {
     let shape = if value.data.len() == size {
         declared.to_vec()
     } else if batch.is_some() && rows.checked_mul(size) == Some(value.data.len()) {
-        std::iter::once(rows).chain(declared.iter().copied()).collect()
+        std::iter::once(rows)
+            .chain(declared.iter().copied())
+            .collect()
     } else {
         value.shape
     };

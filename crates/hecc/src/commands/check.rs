@@ -2,12 +2,13 @@
 
 use hecc_ir::graph::Module;
 use hecc_ir::tensor::{Budget, Tensor};
+use hecc_passes::compile::ReportedMeasures;
 use serde_json::{Map, Value, json};
 
 use crate::args::{CheckArgs, Format};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output;
-use crate::project::Project;
+use crate::project::{self, Project};
 
 /// A measure that can be bounded.
 struct Measure {
@@ -47,16 +48,15 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
             None => project.circuits.iter().collect(),
         };
         for module in modules {
-            match project.compile(module, &args.choice) {
+            let options = project::options(&args.choice);
+            match project.measured(module, &options, &mut |_, _| {}) {
                 Ok(compiled) => {
-                    let report =
-                        serde_json::to_value(&compiled.report).map_err(Failure::internal)?;
                     let entry = module.entry();
                     let budget = entry.meta.budget.map(|(b, _)| b).unwrap_or_default();
                     checked.push(Checked {
                         file: path.display().to_string(),
                         circuit: entry.name.clone(),
-                        measures: measures(&report, &budget, args)?,
+                        measures: measures(&compiled.report.measures, &budget, args),
                     });
                 }
                 Err(Failure::Reported) => reported = true,
@@ -88,42 +88,38 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
     Ok(status)
 }
 
-fn measures(report: &Value, budget: &Budget, args: &CheckArgs) -> Outcome<Vec<Measure>> {
-    let number = |pointer: &str| {
-        report
-            .pointer(pointer)
-            .and_then(Value::as_u64)
-            .ok_or_else(|| Failure::internal(format!("the report has no {pointer}")))
-    };
+fn measures(now: &ReportedMeasures, budget: &Budget, args: &CheckArgs) -> Vec<Measure> {
     let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
-    let measure = |name, measured, declared, flag| Measure {
-        name,
-        measured,
-        allowed: least(declared, flag),
-    };
-    Ok(vec![
-        measure("depth", number("/depth")?, budget.depth, args.max_depth),
-        measure("levels", number("/levels")?, budget.levels, args.max_levels),
-        measure("width", number("/width")?, budget.width, args.max_width),
-        measure(
+    [
+        ("depth", now.depth, budget.depth, args.max_depth),
+        ("levels", now.levels, budget.levels, args.max_levels),
+        ("width", now.width, budget.width, args.max_width),
+        (
             "mult_width",
-            number("/mult_width")?,
+            now.mult_width,
             budget.mult_width,
             args.max_mult_width,
         ),
-        measure(
+        (
             "muls",
-            number("/ops/mul")? + number("/ops/square")?,
+            now.ops.mul + now.ops.square,
             budget.muls,
             args.max_muls,
         ),
-        measure(
+        (
             "rotations",
-            number("/ops/rotate")?,
+            now.ops.rotate,
             budget.rotations,
             args.max_rotations,
         ),
-    ])
+    ]
+    .into_iter()
+    .map(|(name, measured, declared, flag)| Measure {
+        name,
+        measured,
+        allowed: least(declared, flag),
+    })
+    .collect()
 }
 
 fn table(checked: &[Checked]) -> String {
@@ -176,6 +172,8 @@ fn to_json(checked: &[Checked]) -> Value {
             })
         })
         .collect();
-    let ok = checked.iter().all(|c| c.measures.iter().all(Measure::holds));
+    let ok = checked
+        .iter()
+        .all(|c| c.measures.iter().all(Measure::holds));
     json!({ "circuits": circuits, "ok": ok })
 }

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use hecc_ir::ckks::{Ckks, CkksType};
 use hecc_ir::graph::{Circuit, Dialect};
+use hecc_passes::compile::{Report, ReportedMeasures, Stage};
 use hecc_runtime::{Fusion, Schedule};
-use serde_json::Value;
 
+use super::listing;
 use crate::args::{CompileArgs, Emit, Format};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output;
@@ -15,190 +16,269 @@ use crate::project::{self, Project};
 pub(crate) fn run(args: &CompileArgs) -> Outcome {
     let project = Project::load(&args.file, args.format)?;
     let module = project.pick(args.choice.circuit.as_deref())?;
-    let options = hecc_passes::CompileOptions {
-        print_after: args.print_after.clone(),
-        ..project::options(&args.choice)
+    let options = project::options(&args.choice);
+    let mut seen: Vec<String> = Vec::new();
+    let mut printed: Vec<String> = Vec::new();
+    let mut observer = |pass: &str, stage: Stage<'_>| {
+        seen.push(pass.to_owned());
+        if args.print_after.iter().any(|p| p == pass || p == "all") {
+            printed.push(format!("// after {pass}\n{}", stage_text(stage)));
+        }
     };
-    let compiled = project.compile_with(module, options)?;
-    for (pass, text) in &compiled.printed {
-        anstream::eprintln!("// after {pass}\n{text}");
+    let compiled = project.measured(module, &options, &mut observer)?;
+    for pass in &args.print_after {
+        if pass != "all" && !seen.contains(pass) {
+            seen.dedup();
+            return Err(Failure::input(format!(
+                "--print-after {pass}: no such pass ran: these did: {}",
+                seen.join(", ")
+            )));
+        }
     }
-    let report = serde_json::to_value(&compiled.report).map_err(Failure::internal)?;
+    for text in &printed {
+        anstream::eprint!("{text}");
+    }
     if args.time_passes {
-        anstream::eprint!("{}", passes(&report, true));
+        anstream::eprint!("{}", times(&compiled.report));
     }
-    let circuit = &compiled.program.circuit;
+    let circuit = &compiled.circuit;
     match (args.emit, args.format) {
-        (Some(Emit::Ir), _) => output::print(&hecc_ir::text::print_circuit(circuit))?,
+        (Some(Emit::Ir), _) => output::print(&listing::circuit(circuit))?,
         (Some(Emit::Plan), _) => {
             output::print(&Schedule::new(circuit, Fusion::On).to_text(circuit))?;
         }
         (Some(Emit::Dot), _) => output::print(&dot(circuit, &project))?,
-        (None, Format::Json) => output::print_json(&report)?,
-        (None, Format::Human) => output::print(&human(&report))?,
+        (None, Format::Json) => {
+            output::print_json(&serde_json::to_value(&compiled.report).map_err(Failure::internal)?)?
+        }
+        (None, Format::Human) => output::print(&human(&compiled.report))?,
     }
     Ok(Status::Success)
 }
 
-/// A JSON value in a table.
-pub(crate) fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "?".to_owned(),
-        Value::Number(n) => match n.as_f64() {
-            Some(x) if x.fract() != 0.0 => format!("{x:.1}"),
-            _ => n.to_string(),
-        },
-        other => other.to_string(),
+fn stage_text(stage: Stage<'_>) -> String {
+    match stage {
+        Stage::Tensor(module) => module.circuits.iter().map(listing::circuit).collect(),
+        Stage::Slots(circuit) => listing::circuit(circuit),
+        Stage::Ckks(circuit) => listing::circuit(circuit),
     }
-}
-
-fn at(report: &Value, pointer: &str) -> String {
-    report.pointer(pointer).map_or_else(|| "?".to_owned(), shown)
 }
 
 /// Ring, modulus, scale and security in one line.
-pub(crate) fn parameters(report: &Value) -> String {
-    format!(
-        "N = {}, log2 QP = {}, scale 2^{}, {}-bit security",
-        at(report, "/params/ring_degree"),
-        at(report, "/params/log_qp"),
-        at(report, "/params/scale_bits"),
-        at(report, "/params/security_bits"),
-    )
+pub(crate) fn parameters(report: &Report) -> String {
+    match &report.params {
+        Some(p) => format!(
+            "N = {}, log2 QP = {:.1} ({} + {} primes), scale 2^{}, {}",
+            p.ring_degree,
+            p.log_qp,
+            p.limbs,
+            p.special_primes,
+            p.scale_bits,
+            match p.security_bits {
+                0 => "NO SECURITY".to_owned(),
+                bits => format!("{bits}-bit security"),
+            }
+        ),
+        None => "none: no secure parameters have room for this circuit".to_owned(),
+    }
 }
 
-fn human(report: &Value) -> String {
-    let mut out = String::new();
-    let row = |name: &str, key: &str, note: String| {
-        vec![
-            name.to_owned(),
-            at(report, &format!("/unoptimized/{key}")),
-            at(report, &format!("/{key}")),
-            note,
-        ]
-    };
-    let bound = at(report, "/depth_lower_bound");
-    let optimal = if bound == at(report, "/depth") {
-        format!("lower bound {bound}: optimal")
-    } else {
-        format!("lower bound {bound}")
-    };
-    let mut rows = vec![
-        row("depth", "depth", optimal),
-        row("levels", "levels", String::new()),
-        row("width", "width", String::new()),
-        row("mult_width", "mult_width", String::new()),
-        row("degree", "degree", String::new()),
-    ];
-    if let Some(ops) = report.get("ops").and_then(Value::as_object) {
-        for (name, count) in ops {
-            let before = at(report, &format!("/unoptimized/ops/{name}"));
-            if shown(count) != "0" || !matches!(before.as_str(), "0" | "?") {
-                rows.push(vec![name.clone(), before, shown(count), String::new()]);
-            }
-        }
-    }
-    let header = ["", "as written", "now", ""];
-    let _ = writeln!(out, "{}", at(report, "/circuit"));
-    out.push_str(&output::table(&header, rows, &[1, 2]));
+fn human(report: &Report) -> String {
+    let mut out = format!("{}\n", report.circuit);
+    out.push_str(&measures(report));
     out.push('\n');
+    let rotations = report.keys.rotations.len();
+    let relinearization = if report.keys.relinearization {
+        "one for relinearization"
+    } else {
+        "none for relinearization"
+    };
     let mut facts = vec![
-        vec!["parameters".to_owned(), parameters(report)],
-        vec![
-            "slots".to_owned(),
-            at(report, "/params/slots"),
-        ],
-        vec![
-            "keys".to_owned(),
-            format!("{} for rotations", at(report, "/keys/rotations")),
-        ],
-        vec![
-            "inputs".to_owned(),
+        ("parameters", parameters(report)),
+        (
+            "keys",
+            format!("{relinearization}, {rotations} for rotations"),
+        ),
+        (
+            "inputs",
             format!(
                 "{} ciphertexts, {}",
-                at(report, "/encrypted_inputs/count"),
-                report
-                    .pointer("/encrypted_inputs/bytes")
-                    .and_then(Value::as_u64)
-                    .map_or_else(|| "?".to_owned(), output::bytes)
+                report.encrypted_inputs.count,
+                output::bytes(report.encrypted_inputs.bytes)
             ),
-        ],
-        vec![
-            "precision".to_owned(),
-            format!("{} bits promised", at(report, "/precision_bits")),
-        ],
+        ),
     ];
-    if let Some(notes) = report.get("notes").and_then(Value::as_array) {
-        for note in notes {
-            facts.push(vec!["note".to_owned(), place_and_text(note)]);
-        }
+    if let Some(p) = &report.params {
+        facts.insert(
+            1,
+            ("slots", format!("{} of {}", p.slots, p.ring_degree / 2)),
+        );
     }
-    out.push_str(&output::table(&[], facts, &[]));
-    let list = passes(report, false);
-    if !list.is_empty() {
-        out.push('\n');
-        out.push_str(&list);
+    if let Some(bits) = report.precision_bits {
+        facts.push(("precision", format!("{bits:.1} bits promised")));
     }
-    if let Some(path) = report.get("critical_path").and_then(Value::as_array)
-        && !path.is_empty()
-    {
-        out.push('\n');
-        let rows = path
+    for name in &report.assumed_ranges {
+        facts.push((
+            "range",
+            format!("`{name}` declares none: [-1, 1] is assumed"),
+        ));
+    }
+    for note in &report.notes {
+        facts.push(("note", note.clone()));
+    }
+    let rows = facts
+        .into_iter()
+        .map(|(k, v)| vec![k.to_owned(), v])
+        .collect();
+    out.push_str(&output::table(&[], rows, &[]));
+    if !report.budget.is_empty() {
+        let rows = report
+            .budget
             .iter()
-            .map(|step| match step {
-                Value::Object(map) => map.values().map(shown).collect(),
-                other => vec![shown(other)],
+            .map(|b| {
+                let verdict = if b.holds { "ok" } else { "EXCEEDED" };
+                vec![
+                    b.measure.to_owned(),
+                    b.value.to_string(),
+                    b.limit.to_string(),
+                    verdict.to_owned(),
+                ]
             })
             .collect();
-        out.push_str("critical path\n");
-        out.push_str(&output::table(&[], rows, &[]));
+        out.push('\n');
+        out.push_str(&output::table(
+            &["budget", "measured", "allowed", ""],
+            rows,
+            &[1, 2],
+        ));
     }
+    out.push('\n');
+    out.push_str(&passes(report));
+    out.push('\n');
+    out.push_str(&critical_path(report));
     out
 }
 
-fn place_and_text(note: &Value) -> String {
-    match note {
-        Value::Object(map) => {
-            let parts: Vec<String> = map.values().map(shown).collect();
-            parts.join(": ")
+/// Every measure as written and now.
+fn measures(report: &Report) -> String {
+    let now = &report.measures;
+    let written = report.unoptimized.as_ref();
+    let mut rows = Vec::new();
+    let mut row = |name: &str, of: &dyn Fn(&ReportedMeasures) -> u64, note: String| {
+        let before = written.map_or_else(|| "?".to_owned(), |m| of(m).to_string());
+        rows.push(vec![name.to_owned(), before, of(now).to_string(), note]);
+    };
+    let bound = report.depth_lower_bound;
+    let optimal = if bound == now.depth { ": optimal" } else { "" };
+    row(
+        "depth",
+        &|m| m.depth,
+        format!("lower bound {bound}{optimal}"),
+    );
+    row("levels", &|m| m.levels, String::new());
+    row("width", &|m| m.width, String::new());
+    row("mult_width", &|m| m.mult_width, String::new());
+    row("degree", &|m| m.degree, String::new());
+    type Count = (&'static str, fn(&ReportedMeasures) -> u64);
+    let counts: [Count; 9] = [
+        ("add", |m| m.ops.add),
+        ("sub", |m| m.ops.sub),
+        ("neg", |m| m.ops.neg),
+        ("mul", |m| m.ops.mul),
+        ("square", |m| m.ops.square),
+        ("mul_plain", |m| m.ops.mul_plain),
+        ("rotate", |m| m.ops.rotate),
+        ("relinearize", |m| m.ops.relinearize),
+        ("rescale", |m| m.ops.rescale),
+    ];
+    for (name, of) in counts {
+        if of(now) > 0 || written.is_some_and(|m| of(m) > 0) {
+            row(name, &of, String::new());
         }
-        other => shown(other),
+    }
+    output::table(&["", "as written", "now", ""], rows, &[1, 2])
+}
+
+fn change<T: PartialEq + ToString>(of: (T, T)) -> String {
+    if of.0 == of.1 {
+        of.0.to_string()
+    } else {
+        format!("{} → {}", of.0.to_string(), of.1.to_string())
     }
 }
 
-/// What each pass gained, or how long it took.
-fn passes(report: &Value, times: bool) -> String {
-    let Some(list) = report.get("passes").and_then(Value::as_array) else {
-        return String::new();
-    };
-    let _ = times;
-    let rows: Vec<Vec<String>> = list
+/// What each pass changed.
+fn passes(report: &Report) -> String {
+    let rows = report
+        .passes
         .iter()
-        .map(|pass| match pass {
-            Value::Object(map) => map.values().map(shown).collect(),
-            other => vec![shown(other)],
+        .map(|p| {
+            vec![
+                p.name.clone(),
+                change(p.nodes),
+                change(p.depth),
+                change(p.levels),
+                if p.kept { "" } else { "not taken" }.to_owned(),
+            ]
         })
         .collect();
-    output::table(&["pass"], rows, &[])
+    output::table(&["pass", "nodes", "depth", "levels", ""], rows, &[])
 }
 
-/// For Graphviz: an operation a node, coloured by level, with its source line.
+/// How long each pass took.
+fn times(report: &Report) -> String {
+    let rows = report
+        .passes
+        .iter()
+        .map(|p| vec![p.name.clone(), output::duration(p.milliseconds / 1e3)])
+        .collect();
+    output::table(&["pass", "time"], rows, &[1])
+}
+
+fn critical_path(report: &Report) -> String {
+    let rows = report
+        .critical_path
+        .iter()
+        .map(|step| {
+            let op = match step.times {
+                1 => step.op.clone(),
+                n => format!("{} ×{n}", step.op),
+            };
+            vec![
+                op,
+                step.depth.to_string(),
+                step.levels.to_string(),
+                step.at.clone(),
+                step.source.clone(),
+            ]
+        })
+        .collect();
+    output::table(
+        &["critical path", "depth", "levels", "at", "source"],
+        rows,
+        &[1, 2],
+    )
+}
+
+/// For Graphviz: an operation a node, with level and source line.
 fn dot(circuit: &Circuit<Ckks>, project: &Project) -> String {
-    let mut out = String::from("digraph circuit {\n  rankdir=LR;\n  node [shape=box, fontname=\"monospace\"];\n");
+    let mut out = String::from(
+        "digraph circuit {\n  rankdir=LR;\n  node [shape=box, fontname=\"monospace\"];\n",
+    );
     let live = circuit.live();
     for id in circuit.graph.ids().filter(|id| live[id.index()]) {
         let node = circuit.graph.node(id);
-        let (shape, level) = match node.ty {
-            CkksType::Cipher { level, .. } => ("box", level),
-            CkksType::Plain { level, .. } => ("ellipse", level),
+        let shape = match node.ty {
+            CkksType::Cipher { .. } => "box",
+            CkksType::Plain { .. } => "ellipse",
         };
         let _ = writeln!(
             out,
-            "  n{} [shape={shape}, label=\"{id} {}\\nlevel {level}\\n{}\"];",
+            "  n{} [shape={shape}, label=\"{id} {}\\nlevel {}\\n{}\"];",
             id.0,
             Ckks::mnemonic(&node.op),
-            project.line(node.span).replace('\\', "/").replace('"', "'"),
+            node.ty.level(),
+            project.line(node.span).replace(['\\', '"'], "/"),
         );
         for operand in circuit.graph.operands(id) {
             let _ = writeln!(out, "  n{} -> n{};", operand.0, id.0);

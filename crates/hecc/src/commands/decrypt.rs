@@ -16,8 +16,7 @@ const SHOWN: usize = 16;
 
 pub(crate) fn run(args: &DecryptArgs) -> Outcome {
     let project = Project::load(&args.file, args.format)?;
-    let module = project.pick(args.choice.circuit.as_deref())?;
-    let program = project.compile(module, &args.choice)?.program;
+    let (program, _) = project.program(&args.choice)?;
     let scope = Scope {
         digest: digest(&program),
         insecure: insecure(&program),
@@ -68,7 +67,10 @@ fn table(results: &[Unpacked], targets: &[Target]) -> String {
         if more > 0 {
             rows.push(vec![
                 result.name.clone(),
-                format!("… {more} more: --format json or --output {}=@FILE", result.name),
+                format!(
+                    "… {more} more: --format json or --output {}=@FILE",
+                    result.name
+                ),
             ]);
         }
     }

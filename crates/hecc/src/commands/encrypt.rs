@@ -15,8 +15,7 @@ use crate::project::{self, Project, context, digest, insecure};
 
 pub(crate) fn run(args: &EncryptArgs) -> Outcome {
     let project = Project::load(&args.file, Format::Human)?;
-    let module = project.pick(args.choice.circuit.as_deref())?;
-    let program = project.compile(module, &args.choice)?.program;
+    let (program, _) = project.program(&args.choice)?;
     let scope = Scope {
         digest: digest(&program),
         insecure: insecure(&program),
@@ -50,7 +49,8 @@ pub(crate) fn run(args: &EncryptArgs) -> Outcome {
         instances: bindings.instances(),
         ciphertexts,
     }
-    .to_bytes(&context);
+    .to_bytes(&context)
+    .map_err(Failure::internal)?;
     drop(spinner);
     let bytes = scope.write(Kind::Inputs, id, Zeroizing::new(payload), &args.out)?;
     output::print(&format!(

@@ -20,8 +20,7 @@ use crate::project::{self, Project, context, digest, insecure};
 
 pub(crate) fn run(args: &EvalArgs) -> Outcome {
     let project = Project::load(&args.file, Format::Human)?;
-    let module = project.pick(args.choice.circuit.as_deref())?;
-    let program = project.compile(module, &args.choice)?.program;
+    let (program, _) = project.program(&args.choice)?;
     let scope = Scope {
         digest: digest(&program),
         insecure: insecure(&program),
@@ -33,9 +32,8 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
     refuse_missing_keys(&evaluation, &needed)?;
     let file = scope.read(Kind::Inputs, &args.encrypted)?;
     scope.same_key(file.key, id, &args.encrypted)?;
-    let inputs = Inputs::from_bytes(&context, &file.payload).map_err(|e| {
-        Failure::input(format!("{} is not usable: {e}", args.encrypted.display()))
-    })?;
+    let inputs = Inputs::from_bytes(&context, &file.payload)
+        .map_err(|e| Failure::input(format!("{} is not usable: {e}", args.encrypted.display())))?;
     drop(file);
     let most = program.circuit.meta.batch.map_or(0, |b| b as usize);
     if inputs.instances.is_some_and(|n| n > most) {
@@ -77,7 +75,7 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
         ciphertexts: ciphertexts?,
         public: plains.public().to_vec(),
     };
-    let payload = Zeroizing::new(outputs.to_bytes(&context));
+    let payload = Zeroizing::new(outputs.to_bytes(&context).map_err(Failure::internal)?);
     let bytes = scope.write(Kind::Outputs, id, payload, &args.out)?;
     output::print(&format!(
         "wrote {}: {} ciphertexts, {}\n",
@@ -95,10 +93,11 @@ fn refuse_missing_keys(
     let relinearization = needed
         .relinearization
         .is_none_or(|level| keys.relinearization().is_some_and(|k| k.level() >= level));
-    let galois = needed
-        .galois
-        .iter()
-        .all(|(element, level)| keys.galois().get(element).is_some_and(|k| k.level() >= *level));
+    let galois = needed.galois.iter().all(|(element, level)| {
+        keys.galois()
+            .get(element)
+            .is_some_and(|k| k.level() >= *level)
+    });
     if relinearization && galois {
         Ok(())
     } else {

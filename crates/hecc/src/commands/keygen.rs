@@ -18,8 +18,7 @@ pub(crate) fn run(args: &KeygenArgs) -> Outcome {
     let secret_path = keys::secret_key_path(&args.out);
     refuse_overwriting(&secret_path, args.force)?;
     let project = Project::load(&args.file, Format::Human)?;
-    let module = project.pick(args.choice.circuit.as_deref())?;
-    let program = project.compile(module, &args.choice)?.program;
+    let (program, _) = project.program(&args.choice)?;
     let scope = Scope {
         digest: digest(&program),
         insecure: insecure(&program),
@@ -39,8 +38,8 @@ pub(crate) fn run(args: &KeygenArgs) -> Outcome {
 
     let public = args.out.join(PUBLIC);
     make_directory(&public).map_err(Failure::Input)?;
-    let secret = Zeroizing::new(secret.to_bytes(&context));
-    let encryption = Zeroizing::new(encryption.to_bytes(&context));
+    let secret = Zeroizing::new(secret.to_bytes(&context).map_err(Failure::internal)?);
+    let encryption = Zeroizing::new(encryption.to_bytes(&context).map_err(Failure::internal)?);
     let id = keys::key_id(&encryption);
     // Again, as time has passed; and the secret key first, as the others are worth nothing without it.
     refuse_overwriting(&secret_path, args.force)?;
@@ -51,7 +50,7 @@ pub(crate) fn run(args: &KeygenArgs) -> Outcome {
     let evaluation_bytes = scope.write(
         Kind::EvaluationKeys,
         id,
-        Zeroizing::new(evaluation.to_bytes(&context)),
+        Zeroizing::new(evaluation.to_bytes(&context).map_err(Failure::internal)?),
         &evaluation_path,
     )?;
     let what = format!(
@@ -69,7 +68,11 @@ pub(crate) fn run(args: &KeygenArgs) -> Outcome {
     output::print(&output::table(
         &["wrote", "size", "what"],
         vec![
-            row(&secret_path, secret_bytes, "secret key: keep it to yourself"),
+            row(
+                &secret_path,
+                secret_bytes,
+                "secret key: keep it to yourself",
+            ),
             row(&encryption_path, encryption_bytes, "encryption key"),
             row(&evaluation_path, evaluation_bytes, &what),
         ],

@@ -8,6 +8,7 @@ mod eval;
 mod fmt;
 mod keygen;
 mod keys;
+mod listing;
 mod run;
 mod wire;
 

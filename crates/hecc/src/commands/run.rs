@@ -7,6 +7,7 @@ use hecc_ckks::{Context, Randomness};
 use hecc_ir::diag::Diagnostic;
 use hecc_ir::program::Program;
 use hecc_ir::tensor::{Param, elements};
+use hecc_passes::compile::{Report, ReportedMeasures};
 use hecc_runtime::{
     Bindings, CkksBackend, CkksValue, ClearBackend, Divergence, EncryptWith, Execution, Fusion,
     LockstepBackend, LockstepValue, Plains, Reference, RuntimeError, Schedule, Tensor64, Unpacked,
@@ -17,6 +18,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
 
+use super::compile::parameters;
 use crate::args::{Backend, Format, RunArgs};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output::{self, Target};
@@ -60,7 +62,7 @@ struct Lockstep {
 struct Summary<'a> {
     project: &'a Project,
     program: &'a Program,
-    report: &'a Value,
+    report: &'a Report,
     schedule: &'a Schedule,
     backend: Backend,
     bindings: &'a Bindings,
@@ -84,18 +86,18 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     }
     let started = Instant::now();
     let project = Project::load(&args.file, args.format)?;
-    let module = project.pick(args.choice.circuit.as_deref())?;
-    let compiled = project.compile(module, &args.choice)?;
+    let (program, report) = project.program(&args.choice)?;
+    let program = &program;
     let compile = milliseconds(started);
-    let program = &compiled.program;
-    let report = serde_json::to_value(&compiled.report).map_err(Failure::internal)?;
 
     let mut generator = match args.seed {
         Some(seed) => StdRng::seed_from_u64(seed),
         None => rand::make_rng(),
     };
     let mut draw = |param: &Param| random_tensor(param, &mut generator);
-    let random = args.random.then_some(&mut draw as &mut dyn FnMut(&Param) -> Tensor64);
+    let random = args
+        .random
+        .then_some(&mut draw as &mut dyn FnMut(&Param) -> Tensor64);
     let bindings = project::inputs(program, &args.input, Wanted::All, random)?;
     let targets = output::targets(&args.output, &result_ranks(program, bindings.instances()))?;
 
@@ -109,7 +111,9 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     let schedule = Schedule::new(&program.circuit, fusion);
     let mut computed = match args.backend {
         Backend::Clear => clear(program, &plains, &bindings, &schedule),
-        Backend::Ckks | Backend::Lockstep => encrypted(args, program, &plains, &bindings, &schedule)?,
+        Backend::Ckks | Backend::Lockstep => {
+            encrypted(args, program, &plains, &bindings, &schedule)?
+        }
     }
     .map_err(failed)?;
     computed.timings.compile = compile;
@@ -162,7 +166,9 @@ fn clear(
     let backend = ClearBackend::new(circuit, plains, packed(program, bindings)?);
     let started = Instant::now();
     let bar = Bar::new("evaluating");
-    let execution = execute(circuit, schedule, &backend, &|done, total| bar.at(done, total))?;
+    let execution = execute(circuit, schedule, &backend, &|done, total| {
+        bar.at(done, total)
+    })?;
     let slots: Vec<Vec<f64>> = execution.outputs.iter().map(|v| v.to_vec()).collect();
     Ok(Computed {
         results: unpack(&circuit.meta, &slots, plains.public(), bindings.instances())?,
@@ -312,7 +318,6 @@ impl Summary<'_> {
 
     fn json(&self, outputs: Map<String, Value>) -> Value {
         let t = &self.computed.timings;
-        let copied = |key: &str| self.report.get(key).cloned().unwrap_or(Value::Null);
         let mut value = json!({
             "circuit": self.program.name,
             "backend": backend_name(self.backend),
@@ -328,10 +333,10 @@ impl Summary<'_> {
                 "evaluate": t.evaluate,
                 "decrypt": t.decrypt,
             },
-            "depth": copied("depth"),
-            "levels": copied("levels"),
-            "width": copied("width"),
-            "params": copied("params"),
+            "depth": self.report.measures.depth,
+            "levels": self.report.measures.levels,
+            "width": self.report.measures.width,
+            "params": self.report.params,
             "peak_ciphertexts": self.computed.peak_ciphertexts,
             "range_faults": self.plain.faults.len(),
         });
@@ -363,38 +368,18 @@ impl Summary<'_> {
 
     fn human(&self, targets: &[Target]) -> String {
         let mut out = String::new();
-        let number = |pointer: &str| {
-            self.report
-                .pointer(pointer)
-                .map_or_else(|| "?".to_owned(), crate::commands::compile::shown)
+        let now = &self.report.measures;
+        let written = self.report.unoptimized.as_ref();
+        let change = |of: fn(&ReportedMeasures) -> u64| match written {
+            Some(before) => format!("{} as written → {}", of(before), of(now)),
+            None => of(now).to_string(),
         };
         let mut facts = vec![
             ("circuit", self.program.name.clone()),
-            (
-                "depth",
-                format!(
-                    "{} as written → {}",
-                    number("/unoptimized/depth"),
-                    number("/depth")
-                ),
-            ),
-            (
-                "levels",
-                format!(
-                    "{} as written → {}",
-                    number("/unoptimized/levels"),
-                    number("/levels")
-                ),
-            ),
-            (
-                "width",
-                format!(
-                    "{} as written → {}",
-                    number("/unoptimized/width"),
-                    number("/width")
-                ),
-            ),
-            ("parameters", crate::commands::compile::parameters(self.report)),
+            ("depth", change(|m| m.depth)),
+            ("levels", change(|m| m.levels)),
+            ("width", change(|m| m.width)),
+            ("parameters", parameters(self.report)),
         ];
         if self.backend != Backend::Ckks {
             facts.push(("back-end", backend_name(self.backend).to_owned()));
@@ -520,7 +505,12 @@ impl Summary<'_> {
         if more > 0 {
             anstream::eprintln!("hecc: {more} more values leave their declared ranges");
         }
-        if let Some(d) = self.computed.lockstep.as_ref().and_then(|s| s.first.as_ref()) {
+        if let Some(d) = self
+            .computed
+            .lockstep
+            .as_ref()
+            .and_then(|s| s.first.as_ref())
+        {
             status = Status::No;
             self.project.say(
                 Diagnostic::error(

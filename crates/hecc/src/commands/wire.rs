@@ -22,19 +22,19 @@ const FULL: u8 = 0;
 const SEEDED: u8 = 1;
 
 impl Inputs {
-    pub(crate) fn to_bytes(&self, context: &Context) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self, context: &Context) -> Result<Vec<u8>, hecc_ckks::Error> {
         let mut out = Vec::new();
         put_count(&mut out, self.instances.unwrap_or(0));
         put_count(&mut out, self.ciphertexts.len());
         for c in &self.ciphertexts {
             let (kind, bytes) = match c {
-                EncryptedInput::Full(c) => (FULL, c.to_bytes(context)),
-                EncryptedInput::Seeded(c) => (SEEDED, c.to_bytes(context)),
+                EncryptedInput::Full(c) => (FULL, c.to_bytes(context)?),
+                EncryptedInput::Seeded(c) => (SEEDED, c.to_bytes(context)?),
             };
             out.push(kind);
             put_bytes(&mut out, &bytes);
         }
-        out
+        Ok(out)
     }
 
     pub(crate) fn from_bytes(context: &Context, bytes: &[u8]) -> Result<Inputs, String> {
@@ -64,12 +64,12 @@ impl Inputs {
 }
 
 impl Outputs {
-    pub(crate) fn to_bytes(&self, context: &Context) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self, context: &Context) -> Result<Vec<u8>, hecc_ckks::Error> {
         let mut out = Vec::new();
         put_count(&mut out, self.instances.unwrap_or(0));
         put_count(&mut out, self.ciphertexts.len());
         for c in &self.ciphertexts {
-            put_bytes(&mut out, &c.to_bytes(context));
+            put_bytes(&mut out, &c.to_bytes(context)?);
         }
         put_count(&mut out, self.public.len());
         for result in &self.public {
@@ -81,7 +81,7 @@ impl Outputs {
                 }
             }
         }
-        out
+        Ok(out)
     }
 
     pub(crate) fn from_bytes(context: &Context, bytes: &[u8]) -> Result<Outputs, String> {
@@ -90,9 +90,8 @@ impl Outputs {
         let count = reader.count()?;
         let mut ciphertexts = Vec::new();
         for _ in 0..count {
-            ciphertexts.push(
-                Ciphertext::from_bytes(context, reader.bytes()?).map_err(|e| e.to_string())?,
-            );
+            ciphertexts
+                .push(Ciphertext::from_bytes(context, reader.bytes()?).map_err(|e| e.to_string())?);
         }
         let mut public = Vec::new();
         for _ in 0..reader.count()? {
