@@ -77,6 +77,8 @@ pub(crate) enum Layout {
     Auto,
     /// One element per ciphertext.
     Elements,
+    /// Many elements per ciphertext.
+    Packed,
 }
 
 /// What decides the compiled circuit. Whoever generates keys, encrypts, evaluates and decrypts gives the same.

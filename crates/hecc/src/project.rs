@@ -5,11 +5,13 @@ use std::io;
 use std::path::Path;
 
 use hecc_ckks::Context;
+use hecc_ir::ckks::Ckks;
 use hecc_ir::diag::{Diagnostic, Severity};
-use hecc_ir::graph::Module;
+use hecc_ir::graph::{Circuit, Module};
 use hecc_ir::program::Program;
 use hecc_ir::span::{SourceMap, Span};
-use hecc_ir::tensor::{Param, Tensor, elements};
+use hecc_ir::tensor::{Param, Tensor, TensorMeta};
+use hecc_ir::text::{canonicalize, print_circuit};
 use hecc_lang::FileSystem;
 use hecc_params::Security;
 use hecc_passes::compile::{CompileOptions, Compiled, Report, Stage};
@@ -173,14 +175,6 @@ impl Project {
     pub(crate) fn say(&self, diagnostic: Diagnostic) {
         diagnostics::report(&[diagnostic], &self.sources, self.format);
     }
-
-    /// `file:line` of a span.
-    pub(crate) fn line(&self, span: Span) -> String {
-        self.sources
-            .file(span.file)
-            .map(|f| format!("{}:{}", f.name, f.line_column(span.start).line))
-            .unwrap_or_default()
-    }
 }
 
 /// What the flags ask of the compiler.
@@ -191,6 +185,7 @@ pub(crate) fn options(choice: &Choice) -> CompileOptions {
     options.layout.strategy = match choice.layout {
         Layout::Auto => Strategy::Auto,
         Layout::Elements => Strategy::Elements,
+        Layout::Packed => Strategy::Packed,
     };
     options
 }
@@ -262,61 +257,42 @@ pub(crate) fn result_ranks(program: &Program, instances: Option<usize>) -> Vec<(
         .collect()
 }
 
-/// blake3 over all that two parties have to agree on: the lowered circuit with its plaintexts,
-/// packing and results, the interface, and the parameters.
+/// blake3 over all that two parties have to agree on: the canonical text of the lowered circuit,
+/// which holds plaintexts, packing and results, the interface, and the parameters. Comments and
+/// white space do not matter.
 pub(crate) fn digest(program: &Program) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("hecc 1 compiled circuit");
-    let mut add = |text: String| {
+    let mut add = |text: &str| {
         hasher.update(&(text.len() as u64).to_le_bytes());
         hasher.update(text.as_bytes());
     };
-    let circuit = &program.circuit;
-    let meta = &circuit.meta;
-    add(program.name.clone());
+    add(&program.name);
     for p in &program.params {
-        add(format!(
-            "{} {:?} {:?} {} {:?}",
-            p.name,
-            p.secrecy,
-            p.shape,
-            elements(&p.shape),
-            p.interval()
-        ));
+        add(&p.name);
+        add(&format!("{:?} {:?} {:?}", p.secrecy, p.shape, p.interval()));
     }
-    add(format!("{:?}", program.parameters.literal()));
-    add(format!("{} {:?}", meta.slots, meta.batch));
-    for input in &circuit.inputs {
-        add(format!("{input:?}"));
-    }
-    for id in circuit.graph.ids() {
-        add(format!(
-            "{:?} {:?}",
-            circuit.graph.op(id),
-            circuit.graph.operands(id)
-        ));
-    }
-    add(format!("{:?}", circuit.outputs));
-    for plain in &meta.plains {
-        add(format!("{plain:?}"));
-    }
-    for result in &meta.results {
-        add(format!("{result:?}"));
-    }
-    if let Some(public) = &meta.public {
-        for id in public.graph.ids() {
-            add(format!("{}", tensor_node(public, id)));
-        }
-        let outputs: Vec<_> = public.outputs.iter().map(|(id, _)| *id).collect();
-        add(format!("{outputs:?}"));
-    }
+    add(&format!("{:?}", program.parameters.literal()));
+    add(&print_circuit(&canonicalize(&without_places(program))));
     Digest(*hasher.finalize().as_bytes())
 }
 
-/// A node of the public program with all of its constants, which `Debug` abbreviates.
-fn tensor_node(public: &hecc_ir::graph::Circuit<Tensor>, id: hecc_ir::graph::NodeId) -> String {
-    use hecc_ir::tensor::TensorOp;
-    match public.graph.op(id) {
-        TensorOp::Const(c) => format!("const {:?} {:?}", c.shape(), c.data()),
-        op => format!("{op:?} {:?}", public.graph.operands(id)),
+/// The lowered circuit without places in the source.
+fn without_places(program: &Program) -> Circuit<Ckks> {
+    let mut circuit = program.circuit.clone();
+    for id in circuit.graph.ids() {
+        circuit.graph.set_span(id, Span::default());
     }
+    if let Some(public) = &mut circuit.meta.public {
+        for id in public.graph.ids() {
+            public.graph.set_span(id, Span::default());
+        }
+        for param in &mut public.inputs {
+            param.span = Span::default();
+        }
+        for (_, result) in &mut public.outputs {
+            result.span = Span::default();
+        }
+        public.meta = TensorMeta::default();
+    }
+    circuit
 }

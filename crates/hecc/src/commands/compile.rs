@@ -1,13 +1,10 @@
 //! `hecc compile`: the report, or the circuit in one of its forms.
 
-use std::fmt::Write as _;
-
-use hecc_ir::ckks::{Ckks, CkksType};
-use hecc_ir::graph::{Circuit, Dialect};
+use hecc_ir::dot::print_dot;
+use hecc_ir::text::{print_circuit, print_module};
 use hecc_passes::compile::{Report, ReportedMeasures, Stage};
 use hecc_runtime::{Fusion, Schedule};
 
-use super::listing;
 use crate::args::{CompileArgs, Emit, Format};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output;
@@ -43,11 +40,11 @@ pub(crate) fn run(args: &CompileArgs) -> Outcome {
     }
     let circuit = &compiled.circuit;
     match (args.emit, args.format) {
-        (Some(Emit::Ir), _) => output::print(&listing::circuit(circuit))?,
+        (Some(Emit::Ir), _) => output::print(&print_circuit(circuit))?,
         (Some(Emit::Plan), _) => {
             output::print(&Schedule::new(circuit, Fusion::On).to_text(circuit))?;
         }
-        (Some(Emit::Dot), _) => output::print(&dot(circuit, &project))?,
+        (Some(Emit::Dot), _) => output::print(&print_dot(circuit, Some(&project.sources)))?,
         (None, Format::Json) => {
             output::print_json(&serde_json::to_value(&compiled.report).map_err(Failure::internal)?)?
         }
@@ -58,9 +55,9 @@ pub(crate) fn run(args: &CompileArgs) -> Outcome {
 
 fn stage_text(stage: Stage<'_>) -> String {
     match stage {
-        Stage::Tensor(module) => module.circuits.iter().map(listing::circuit).collect(),
-        Stage::Slots(circuit) => listing::circuit(circuit),
-        Stage::Ckks(circuit) => listing::circuit(circuit),
+        Stage::Tensor(module) => print_module(module),
+        Stage::Slots(circuit) => print_circuit(circuit),
+        Stage::Ckks(circuit) => print_circuit(circuit),
     }
 }
 
@@ -258,39 +255,4 @@ fn critical_path(report: &Report) -> String {
         rows,
         &[1, 2],
     )
-}
-
-/// For Graphviz: an operation a node, with level and source line.
-fn dot(circuit: &Circuit<Ckks>, project: &Project) -> String {
-    let mut out = String::from(
-        "digraph circuit {\n  rankdir=LR;\n  node [shape=box, fontname=\"monospace\"];\n",
-    );
-    let live = circuit.live();
-    for id in circuit.graph.ids().filter(|id| live[id.index()]) {
-        let node = circuit.graph.node(id);
-        let shape = match node.ty {
-            CkksType::Cipher { .. } => "box",
-            CkksType::Plain { .. } => "ellipse",
-        };
-        let _ = writeln!(
-            out,
-            "  n{} [shape={shape}, label=\"{id} {}\\nlevel {}\\n{}\"];",
-            id.0,
-            Ckks::mnemonic(&node.op),
-            node.ty.level(),
-            project.line(node.span).replace(['\\', '"'], "/"),
-        );
-        for operand in circuit.graph.operands(id) {
-            let _ = writeln!(out, "  n{} -> n{};", operand.0, id.0);
-        }
-    }
-    for (i, (id, ())) in circuit.outputs.iter().enumerate() {
-        let _ = writeln!(
-            out,
-            "  out{i} [shape=plaintext, label=\"output {i}\"];\n  n{} -> out{i};",
-            id.0
-        );
-    }
-    out.push_str("}\n");
-    out
 }

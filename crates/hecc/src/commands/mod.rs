@@ -8,7 +8,6 @@ mod eval;
 mod fmt;
 mod keygen;
 mod keys;
-mod listing;
 mod run;
 mod wire;
 
