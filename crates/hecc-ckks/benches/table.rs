@@ -2,7 +2,7 @@
 //! wall where two threads work) and in units of one forward NTT
 //! of that size (tfhe-ntt, a prime of 49 bits) measured in the same run.
 //!
-//! `cargo bench -p hecc-ckks --bench table [-- [words of operation names]]`; `HECC_PORTABLE=1` for the
+//! `cargo bench -p hecc-ckks --bench table [-- [ring degrees] [words of operation names]]`; `HECC_PORTABLE=1` for the
 //! portable kernels. Results are checked. The parameters of N = 8192 are four bits above what the
 //! security table allows, as in the libraries that they are compared with: they are for measuring only.
 
@@ -69,15 +69,18 @@ fn least(runs: u32, wall: bool, mut f: impl FnMut()) -> f64 {
 }
 
 fn main() {
-    let filter: Vec<String> = std::env::args()
+    let (sizes, filter): (Vec<String>, Vec<String>) = std::env::args()
         .skip(1)
         .filter(|a| !a.starts_with('-'))
-        .collect();
+        .partition(|a| a.parse::<usize>().is_ok());
     let wanted = |name: &str| filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()));
     for (log_n, limbs, special) in SIZES {
         let scale = Scale(2f64.powi(40));
         let log_n = LogN(log_n);
         let n = log_n.degree();
+        if !(sizes.is_empty() || sizes.contains(&n.to_string())) {
+            continue;
+        }
         let p = ntt_primes_below(log_n, 1 << 49, special + 1, &[]);
         let (first, p) = p.split_first().expect("there are such primes");
         let mut q = vec![*first];
@@ -157,7 +160,9 @@ fn main() {
         let x = c
             .encrypt(&plain, &public, &mut randomness)
             .expect("encrypted");
-        let y = c.rotate(&x, RotationStep(1), &keys).expect("rotated");
+        let shifted: Vec<f64> = (0..n / 2).map(|i| values[(i + 1) % (n / 2)]).collect();
+        let y = c.encode(&shifted, top, scale).expect("encoded");
+        let y = c.encrypt(&y, &public, &mut randomness).expect("encrypted");
         let product = c.mul(&x, &y).expect("multiplied");
         let bottom = c.drop_level(&x, Level(0)).expect("dropped");
         let bottom_plain = c.decrypt(&bottom, &secret).expect("decrypted");

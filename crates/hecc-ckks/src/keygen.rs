@@ -188,8 +188,8 @@ impl Context {
             let m = &ntt.modulus;
             let mut work: Poly<Eval> = self.uninit(2);
             let (a, b) = work.words_mut().split_at_mut(n);
-            for d in 0..digits {
-                m.enter_signed_to(b, bytemuck::cast_slice(errors[d].words()));
+            for (d, e) in errors.iter().enumerate() {
+                m.enter_signed_to(b, bytemuck::cast_slice(e.words()));
                 ntt.forward(b);
                 read_half(row, digits, d, 1, a);
                 m.mul_assign(a, under.limb(prime));

@@ -4,6 +4,7 @@
 //! pairs: 2^12 of them fit before anything has to be carried. One Montgomery reduction then takes
 //! seven instructions ([`reduce`]).
 #![expect(unsafe_code, reason = "std::arch intrinsics on raw pointers")]
+#![expect(clippy::too_many_arguments, reason = "kernels take slices")]
 
 use std::arch::x86_64::*;
 
@@ -402,7 +403,7 @@ define! {
 /// [`Modulus::key_dot`] for D digits, or any number when D is 0.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-#[expect(clippy::too_many_arguments, reason = "kernels take slices")]
+
 fn key_dot_few<const D: usize>(
     m: &Modulus,
     out0: &mut [u64],

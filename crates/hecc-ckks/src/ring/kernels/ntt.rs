@@ -418,7 +418,7 @@ unsafe fn inverse<const LAZY: bool>(
             inverse_two::<LAZY>(k, &t.inverse, x, n, groups, group);
         } else {
             // The stages of `forward` in reverse: how many pairs fit above distance 8?
-            let single = n.trailing_zeros() % 2 == 0;
+            let single = n.trailing_zeros().is_multiple_of(2);
             let first = group * (n / 8);
             for block in 0..n / 64 {
                 let roots = t.inverse.last.as_ptr().add((first / 8 + block) * 112);
