@@ -5,6 +5,7 @@ use rand::Rng;
 use zeroize::Zeroize;
 
 use crate::context::Context;
+use crate::ring::kernels::{self, KeyRow};
 use crate::ring::{Coeff, Eval, Poly, sampling};
 use crate::{
     Error, EvaluationKeyRequest, EvaluationKeys, KeySwitchKey, PublicKey, Randomness, Result,
@@ -181,8 +182,9 @@ impl Context {
         let mut errors: Vec<Poly<Coeff>> = (0..digits).map(|_| self.errors(randomness)).collect();
         let n = self.n();
         let alpha = self.parameters().digit_limbs();
-        let rows: Vec<&mut [u64]> = key.poly.words_mut().chunks_mut(2 * digits * n).collect();
-        self.each(rows, |j, row| {
+        let rows = rows_mut(&mut key);
+        self.each(rows, |j, (row, bits)| {
+            let stride = 2 * digits * bits;
             let prime = self.extended_prime(level, j);
             let ntt = &self.primes()[prime];
             let m = &ntt.modulus;
@@ -191,7 +193,7 @@ impl Context {
             for (d, e) in errors.iter().enumerate() {
                 m.enter_signed_to(b, bytemuck::cast_slice(e.words()));
                 ntt.forward(b);
-                read_half(row, digits, d, 1, a);
+                self.expand_half(&seed, d, prime, a);
                 m.mul_assign(a, under.limb(prime));
                 m.sub_assign(b, a);
                 if prime < self.chain() && prime / alpha == d {
@@ -203,7 +205,7 @@ impl Context {
                         .fold(m.enter(1), |acc, &p| m.mul(acc, m.enter(p)));
                     m.mul_const_add_assign(b, from.limb(prime), p);
                 }
-                write_half(row, digits, d, 0, b);
+                kernels::pack_half(row, bits, stride, 2 * d, b);
             }
             work.wipe();
         });
@@ -218,46 +220,63 @@ impl Context {
         level.limbs().div_ceil(self.parameters().digit_limbs())
     }
 
-    /// A key with its uniform halves in place and anything in the others.
+    /// The uniform half of digit `digit` modulo prime `prime`.
+    fn expand_half(&self, seed: &[u8; 32], digit: usize, prime: usize, out: &mut [u64]) {
+        let stream = (digit * self.primes().len() + prime) as u64;
+        sampling::uniform(seed, stream, self.modulus(prime), out);
+    }
+
+    /// A key with its uniform halves in place and zeros in the others.
     pub(crate) fn blank_key(&self, level: Level, seed: [u8; 32]) -> KeySwitchKey {
         let n = self.n();
         let digits = self.digits(level);
         let limbs = level.limbs() + self.special();
-        let mut poly: Poly<Eval> = self.uninit(limbs * 2 * digits);
-        let rows: Vec<&mut [u64]> = poly.words_mut().chunks_mut(2 * digits * n).collect();
-        let all = self.primes().len();
-        self.each(rows, |j, row| {
-            let prime = self.extended_prime(level, j);
-            let mut work: Poly<Eval> = self.uninit(1);
-            for d in 0..digits {
-                let stream = (d * all + prime) as u64;
-                sampling::uniform(&seed, stream, self.modulus(prime), work.words_mut());
-                write_half(row, digits, d, 1, work.words());
-            }
-        });
-        KeySwitchKey {
-            poly,
+        let mut offsets = Vec::with_capacity(limbs);
+        let mut bits = Vec::with_capacity(limbs);
+        let mut size = 0;
+        for j in 0..limbs {
+            let width = KeyRow::bits(self.modulus(self.extended_prime(level, j)));
+            offsets.push(size);
+            bits.push(width);
+            size += n / 8 * 2 * digits * width;
+        }
+        // A register may be read from where the last value begins.
+        let mut bytes = aligned_vec::AVec::with_capacity(64, size + 64);
+        bytes.resize(size + 64, 0);
+        let mut key = KeySwitchKey {
+            bytes,
+            offsets,
+            bits,
             seed,
             level,
             digits,
-        }
+        };
+        self.each(rows_mut(&mut key), |j, (row, bits)| {
+            let prime = self.extended_prime(level, j);
+            let mut work: Poly<Eval> = self.uninit(1);
+            for d in 0..digits {
+                self.expand_half(&seed, d, prime, work.words_mut());
+                kernels::pack_half(row, bits, 2 * digits * bits, 2 * d + 1, work.words());
+            }
+        });
+        key
     }
 }
 
-/// Puts b (half 0) or a (half 1) of one digit in its places in a limb of a switching key.
-pub(crate) fn write_half(row: &mut [u64], digits: usize, digit: usize, half: usize, x: &[u64]) {
-    let at = 16 * digit + 8 * half;
-    for (row, x) in row.chunks_exact_mut(16 * digits).zip(x.chunks_exact(8)) {
-        row[at..at + 8].copy_from_slice(x);
+/// The limbs of a key, with the bits of their values.
+pub(crate) fn rows_mut(key: &mut KeySwitchKey) -> Vec<(&mut [u8], usize)> {
+    let mut rest = &mut key.bytes[..];
+    let mut rows = Vec::with_capacity(key.bits.len());
+    for (j, &bits) in key.bits.iter().enumerate() {
+        let end = match key.offsets.get(j + 1) {
+            Some(next) => next - key.offsets[j],
+            None => rest.len() - 64,
+        };
+        let (row, after) = rest.split_at_mut(end);
+        rows.push((row, bits));
+        rest = after;
     }
-}
-
-/// Takes what [`write_half`] put.
-pub(crate) fn read_half(row: &[u64], digits: usize, digit: usize, half: usize, x: &mut [u64]) {
-    let at = 16 * digit + 8 * half;
-    for (row, x) in row.chunks_exact(16 * digits).zip(x.chunks_exact_mut(8)) {
-        x.copy_from_slice(&row[at..at + 8]);
-    }
+    rows
 }
 
 fn new_seed(randomness: &mut Randomness) -> [u8; 32] {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use aligned_vec::{AVec, ConstAlign};
 use hecc_params::{GaloisElement, Level};
 
+use crate::ring::kernels::KeyRow;
 use crate::ring::{Eval, Poly};
 
 /// A uniformly random ternary secret. Wiped when dropped; `Debug` shows nothing of it.
@@ -41,27 +43,34 @@ pub struct PublicKey {
 /// q_level and the special primes.
 #[derive(Clone, Debug)]
 pub struct KeySwitchKey {
-    /// Per limb (q_0 … q_level, p_0 …), per eight coefficients, per digit: eight values of b, then of
-    /// a. So a key switch reads one stream of memory per limb.
-    pub(crate) poly: Poly<Eval>,
+    /// Limbs q_0 … q_level, p_0 …, one after the other, each packed as in [`KeyRow`].
+    pub(crate) bytes: AVec<u8, ConstAlign<64>>,
+    /// Where each limb begins.
+    pub(crate) offsets: Vec<usize>,
+    /// Bits of a value of each limb.
+    pub(crate) bits: Vec<usize>,
     pub(crate) seed: [u8; 32],
     pub(crate) level: Level,
     pub(crate) digits: usize,
 }
 
 impl KeySwitchKey {
-    /// Words from one eight of coefficients to the next.
-    pub(crate) fn stride(&self) -> usize {
-        16 * self.digits
+    /// The packed limb number `j`.
+    pub(crate) fn row(&self, j: usize) -> KeyRow<'_> {
+        KeyRow {
+            bytes: &self.bytes[self.offsets[j]..],
+            bits: self.bits[j],
+            stride: 2 * self.digits * self.bits[j],
+        }
     }
 
     /// The highest level at which it can be used.
     pub fn level(&self) -> Level {
         self.level
     }
-    /// Bytes of the residues in memory.
+    /// Bytes in memory.
     pub fn memory(&self) -> usize {
-        self.poly.words().len() * 8
+        self.bytes.len()
     }
 }
 

@@ -11,6 +11,7 @@ use hecc_params::{GaloisElement, Level, RotationStep, Scale};
 use crate::context::Context;
 use crate::encoder::enter_float;
 use crate::ring::basis::Converter;
+use crate::ring::kernels::KeyRow;
 use crate::ring::{Coeff, Eval, Poly};
 use crate::{Ciphertext, Error, EvaluationKeys, ExtendedPlaintext, KeySwitchKey, Result};
 
@@ -126,15 +127,13 @@ impl Context {
         f(&slices)
     }
 
-    /// The rows of a key for extended limb j of a polynomial at `level`.
-    fn key_row<'a>(&self, key: &'a KeySwitchKey, level: Level, j: usize) -> &'a [u64] {
-        let row = if j < level.limbs() {
+    /// The row of a key for extended limb j of a polynomial at `level`.
+    fn key_row<'a>(&self, key: &'a KeySwitchKey, level: Level, j: usize) -> KeyRow<'a> {
+        key.row(if j < level.limbs() {
             j
         } else {
             j - level.limbs() + key.level.limbs()
-        };
-        let len = 2 * key.digits * self.n();
-        &key.poly.words()[row * len..(row + 1) * len]
+        })
     }
 
     /// For each key, the pair (b, a)·digits + P·add modulo QP; `add` are up to two polynomials.
@@ -176,7 +175,7 @@ impl Context {
                 let (c, p) = (&limbs[..added], p.get(j).copied().unwrap_or(0));
                 for ((o0, o1), key) in row.into_iter().zip(keys) {
                     let row = self.key_row(key, digits.level, j);
-                    m.key_dot(o0, o1, x, row, key.stride(), c, p);
+                    m.key_dot(o0, o1, x, &row, c, p);
                 }
             });
         });
@@ -567,9 +566,9 @@ impl Context {
                             let row = self.key_row(key, a.level, j);
                             if j < limbs {
                                 let c = [a.polys[0].limb(j)];
-                                m.key_dot(t0, t1, x, row, key.stride(), &c, down.product[j]);
+                                m.key_dot(t0, t1, x, &row, &c, down.product[j]);
                             } else {
-                                m.key_dot(t0, t1, x, row, key.stride(), &[], 0);
+                                m.key_dot(t0, t1, x, &row, &[], 0);
                             }
                             permutation.apply(self.path(), u0, t0);
                             permutation.apply(self.path(), u1, t1);

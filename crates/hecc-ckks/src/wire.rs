@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 use hecc_params::{GaloisElement, Level, Scale};
 
 use crate::context::Context;
-use crate::keygen::{read_half, write_half};
+use crate::keygen::rows_mut;
+use crate::ring::kernels::{pack_half, unpack_half};
 use crate::ring::modulus::Modulus;
 use crate::ring::{Eval, Poly};
 use crate::{
@@ -353,21 +354,19 @@ fn switch_key_bytes(context: &Context, level: Level) -> usize {
 }
 
 fn write_switch_key(context: &Context, key: &KeySwitchKey, out: &mut Vec<u8>) {
-    let n = context.n();
     out.extend(key.level.0.to_le_bytes());
     out.extend(key.seed);
-    for (j, row) in key.poly.words().chunks(2 * key.digits * n).enumerate() {
+    for j in 0..key.bits.len() {
         let prime = context.extended_prime(key.level, j);
         let mut half: Poly<Eval> = context.uninit(1);
         for digit in 0..key.digits {
-            read_half(row, key.digits, digit, 0, half.words_mut());
+            unpack_half(&key.row(j), 2 * digit, half.words_mut());
             write_limb(context, prime, half.words(), out);
         }
     }
 }
 
 fn read_switch_key(context: &Context, reader: &mut Reader<'_>) -> Result<KeySwitchKey> {
-    let n = context.n();
     let level = reader.level(context)?;
     let seed = reader.array()?;
     if reader.bytes.len() < switch_key_bytes(context, level) - 36 {
@@ -375,13 +374,12 @@ fn read_switch_key(context: &Context, reader: &mut Reader<'_>) -> Result<KeySwit
     }
     let mut key = context.blank_key(level, seed);
     let digits = key.digits;
-    let len = 2 * digits * n;
-    for (j, row) in key.poly.words_mut().chunks_mut(len).enumerate() {
+    for (j, (row, bits)) in rows_mut(&mut key).into_iter().enumerate() {
         let prime = context.extended_prime(level, j);
         let mut half: Poly<Eval> = context.uninit(1);
         for digit in 0..digits {
             reader.limb(context, prime, half.words_mut())?;
-            write_half(row, digits, digit, 0, half.words());
+            pack_half(row, bits, 2 * digits * bits, 2 * digit, half.words());
         }
     }
     Ok(key)

@@ -4,7 +4,7 @@
 //! larger ones. It depends on the prime alone, never on the processor: the stored residues, and with
 //! them every result, are the same on every machine.
 
-use super::kernels::{self, Path};
+use super::kernels::{self, KeyRow, Path};
 
 /// Primes below this take the 52-bit path.
 pub(crate) const SMALL: u64 = 1 << 50;
@@ -180,8 +180,6 @@ macro_rules! kernels {
             $(
                 $(#[$doc])*
                 #[inline]
-                #[expect(clippy::allow_attributes, reason = "some kernels have many operands")]
-                #[allow(clippy::too_many_arguments, reason = "kernels take slices")]
                 pub(crate) fn $name(&self, $($arg: $ty),*) {
                     kernels::dispatch!(self.path, $name(self, $($arg),*))
                 }
@@ -223,10 +221,9 @@ kernels! {
     fn tensor(d0: &mut [u64], d1: &mut [u64], d2: &mut [u64], terms: &[[&[u64]; 4]]);
     /// (d0, d1, d2) = (a0, a1)⊗(a0, a1)/R
     fn tensor_square(d0: &mut [u64], d1: &mut [u64], d2: &mut [u64], a0: &[u64], a1: &[u64]);
-    /// (out0, out1) = (Σ over d of x_d·key_d + p·c)/R for the halves of the key. `key` has, for every
-    /// eight coefficients, `stride` words: eight of the first half of digit 0, eight of the second, and so on. `c`
-    /// are up to two limbs.
-    fn key_dot(out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &[u64], stride: usize, c: &[&[u64]], p: u64);
+    /// (out0, out1) = (Σ over d of x_d·key_d + p·c)/R for the two halves of each digit of the key. `c`
+    /// are up to two limbs, for the two results.
+    fn key_dot(out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &KeyRow<'_>, c: &[&[u64]], p: u64);
     /// out = Σ a·b/R
     fn dot(out: &mut [u64], terms: &[(&[u64], &[u64])]);
     /// outs[o] = Σ over i of x_i·weights[o·|x| + i]/R; the x_i may be residues of other primes

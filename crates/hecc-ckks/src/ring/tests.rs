@@ -7,7 +7,7 @@ use rand_chacha::ChaCha20Rng;
 
 use super::automorphism::Permutation;
 use super::basis::Converter;
-use super::kernels::{self, Path};
+use super::kernels::{self, KeyRow, Path};
 use super::modulus::{MAX_TERMS, Modulus};
 use super::ntt::Ntt;
 use super::sampling;
@@ -137,13 +137,25 @@ fn kernels_agree_on_all_paths() {
                                 m.mul_assign(o, &r);
                             }
                         });
-                        let key: Vec<u64> = (0..2 * terms)
-                            .flat_map(|h| if h % 3 == 0 { b.clone() } else { t.clone() })
-                            .collect();
+                        let bits = KeyRow::bits(m);
+                        let stride = 2 * terms * bits;
+                        let mut bytes = vec![0; n / 8 * stride + 64];
+                        for half in 0..2 * terms {
+                            let x = if half % 3 == 0 { &b } else { &t };
+                            kernels::pack_half(&mut bytes, bits, stride, half, x);
+                        }
+                        let key = KeyRow {
+                            bytes: &bytes,
+                            bits,
+                            stride,
+                        };
+                        let mut back = vec![0; n];
+                        kernels::unpack_half(&key, 2 * terms - 1, &mut back);
+                        assert_eq!(&back, if (2 * terms - 1) % 3 == 0 { &b } else { &t });
                         for c in [&[][..], &[&b[..]], &[&b[..], &t[..]]] {
                             with(&|o| {
                                 let mut o1 = d.clone();
-                                m.key_dot(o, &mut o1, &x, &key, 16 * terms, c, q - 1);
+                                m.key_dot(o, &mut o1, &x, &key, c, q - 1);
                                 m.mul_assign(o, &o1);
                             });
                         }

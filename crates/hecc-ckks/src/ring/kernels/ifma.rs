@@ -4,10 +4,10 @@
 //! pairs: 2^12 of them fit before anything has to be carried. One Montgomery reduction then takes
 //! seven instructions ([`reduce`]).
 #![expect(unsafe_code, reason = "std::arch intrinsics on raw pointers")]
-#![expect(clippy::too_many_arguments, reason = "kernels take slices")]
 
 use std::arch::x86_64::*;
 
+use super::KeyRow;
 use crate::ring::modulus::{MAX_TERMS, Modulus};
 
 /// Whether this processor has what [`Path::Ifma`](super::Path::Ifma) needs.
@@ -15,6 +15,7 @@ pub(crate) fn available() -> bool {
     std::arch::is_x86_feature_detected!("avx512f")
         && std::arch::is_x86_feature_detected!("avx512dq")
         && std::arch::is_x86_feature_detected!("avx512ifma")
+        && std::arch::is_x86_feature_detected!("avx512vbmi")
         && std::arch::is_x86_feature_detected!("avx2")
         && std::arch::is_x86_feature_detected!("bmi2")
         && std::arch::is_x86_feature_detected!("adx")
@@ -31,7 +32,7 @@ struct Q {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
 fn constants(m: &Modulus) -> Q {
     Q {
         q: _mm512_set1_epi64(m.q as i64),
@@ -42,7 +43,7 @@ fn constants(m: &Modulus) -> Q {
 
 /// (lo + hi·2^52)/2^52 mod q in (−q, …), made non-negative: canonical when the sum is below q·2^52.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
 fn reduce(k: Q, lo: __m512i, hi: __m512i) -> __m512i {
     let hi = _mm512_add_epi64(hi, _mm512_srli_epi64::<52>(lo));
     reduce_no_carry(k, lo, hi)
@@ -50,7 +51,7 @@ fn reduce(k: Q, lo: __m512i, hi: __m512i) -> __m512i {
 
 /// [`reduce`] for a single product, whose lo is below 2^52.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
 fn reduce_no_carry(k: Q, lo: __m512i, hi: __m512i) -> __m512i {
     // The multipliers read the low 52 bits only, so that lo needs no mask.
     let m = _mm512_madd52lo_epu64(k.zero, lo, k.q_inv);
@@ -60,7 +61,7 @@ fn reduce_no_carry(k: Q, lo: __m512i, hi: __m512i) -> __m512i {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
 fn mul1(k: Q, a: __m512i, b: __m512i) -> __m512i {
     let lo = _mm512_madd52lo_epu64(k.zero, a, b);
     let hi = _mm512_madd52hi_epu64(k.zero, a, b);
@@ -68,14 +69,14 @@ fn mul1(k: Q, a: __m512i, b: __m512i) -> __m512i {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
 fn add1(k: Q, a: __m512i, b: __m512i) -> __m512i {
     let s = _mm512_add_epi64(a, b);
     _mm512_min_epu64(s, _mm512_sub_epi64(s, k.q))
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
 fn sub1(k: Q, a: __m512i, b: __m512i) -> __m512i {
     let d = _mm512_sub_epi64(a, b);
     _mm512_min_epu64(d, _mm512_add_epi64(d, k.q))
@@ -83,7 +84,7 @@ fn sub1(k: Q, a: __m512i, b: __m512i) -> __m512i {
 
 /// Takes a number below q·2^steps below q.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
 fn fold(k: Q, mut r: __m512i, steps: u32) -> __m512i {
     for s in (0..steps).rev() {
         let multiple = _mm512_sll_epi64(k.q, _mm_cvtsi64_si128(i64::from(s)));
@@ -128,7 +129,7 @@ macro_rules! define {
         mod compiled {
             use super::*;
             $(
-                #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+                #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
                 pub(super) fn $name($m: &Modulus, $($arg: $ty),*) $body
             )*
         }
@@ -265,15 +266,15 @@ define! {
             i += LANES;
         }
     }
-    fn key_dot(m, out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &[u64], stride: usize, c: &[&[u64]], p: u64) {
+    fn key_dot(m, out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &KeyRow<'_>, c: &[&[u64]], p: u64) {
         match x.len() {
-            1 => key_dot_few::<1>(m, out0, out1, x, key, stride, c, p),
-            2 => key_dot_few::<2>(m, out0, out1, x, key, stride, c, p),
-            3 => key_dot_few::<3>(m, out0, out1, x, key, stride, c, p),
-            4 => key_dot_few::<4>(m, out0, out1, x, key, stride, c, p),
-            5 => key_dot_few::<5>(m, out0, out1, x, key, stride, c, p),
-            6 => key_dot_few::<6>(m, out0, out1, x, key, stride, c, p),
-            _ => key_dot_few::<0>(m, out0, out1, x, key, stride, c, p),
+            1 => key_dot_few::<1>(m, out0, out1, x, key, c, p),
+            2 => key_dot_few::<2>(m, out0, out1, x, key, c, p),
+            3 => key_dot_few::<3>(m, out0, out1, x, key, c, p),
+            4 => key_dot_few::<4>(m, out0, out1, x, key, c, p),
+            5 => key_dot_few::<5>(m, out0, out1, x, key, c, p),
+            6 => key_dot_few::<6>(m, out0, out1, x, key, c, p),
+            _ => key_dot_few::<0>(m, out0, out1, x, key, c, p),
         }
     }
     fn dot(m, out: &mut [u64], terms: &[(&[u64], &[u64])]) {
@@ -402,15 +403,13 @@ define! {
 
 /// [`Modulus::key_dot`] for D digits, or any number when D is 0.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
 fn key_dot_few<const D: usize>(
     m: &Modulus,
     out0: &mut [u64],
     out1: &mut [u64],
     x: &[&[u64]],
-    key: &[u64],
-    stride: usize,
+    key: &KeyRow<'_>,
     c: &[&[u64]],
     p: u64,
 ) {
@@ -421,7 +420,10 @@ fn key_dot_few<const D: usize>(
     }
     let digits = if D == 0 { x.len() } else { D };
     assert!(x.len() == digits && digits < MAX_TERMS && c.len() <= 2);
-    assert!(stride >= 16 * digits && key.len() >= n / 8 * stride);
+    let (bits, stride) = (key.bits, key.stride);
+    assert!(bits <= 52 && stride >= 2 * bits * digits);
+    // The last load begins within the row and reads 64 bytes.
+    assert!(key.bytes.len() >= n / 8 * stride + 64);
     let k = constants(m);
     let steps = fold_steps(digits + usize::from(!c.is_empty()));
     let p = _mm512_set1_epi64(p as i64);
@@ -429,11 +431,22 @@ fn key_dot_few<const D: usize>(
     for (few, x) in few.iter_mut().zip(x) {
         *few = x.as_ptr();
     }
+    // Lane j is bits j·bits on: eight bytes from byte ⌊j·bits/8⌋, then a shift by j·bits mod 8.
+    let places: [u8; 64] = std::array::from_fn(|i| (i / 8 * bits / 8 + i % 8) as u8);
+    let shifts: [u64; 8] = std::array::from_fn(|j| (j * bits % 8) as u64);
+    // SAFETY: both arrays are 64 bytes long.
+    let (places, shifts) = unsafe {
+        (
+            _mm512_loadu_si512(places.as_ptr().cast()),
+            _mm512_loadu_si512(shifts.as_ptr().cast()),
+        )
+    };
+    let mask = _mm512_set1_epi64((1i64 << bits) - 1);
     let mut i = 0;
-    let mut row = key.as_ptr();
+    let mut row = key.bytes.as_ptr();
     while i < n {
-        // SAFETY: i + 8 ≤ n, the length of every slice; `row` has stride ≥ 16·digits words, as many
-        // times as there are eights in n.
+        // SAFETY: i + 8 ≤ n, the length of every slice; `row` begins a stride of the key, of which
+        // there are n/8, with 64 bytes after the last.
         unsafe {
             let (mut l0, mut h0, mut l1, mut h1) = (k.zero, k.zero, k.zero, k.zero);
             if let Some(c) = c.first() {
@@ -446,14 +459,19 @@ fn key_dot_few<const D: usize>(
                 l1 = _mm512_madd52lo_epu64(l1, c, p);
                 h1 = _mm512_madd52hi_epu64(h1, c, p);
             }
+            let unpack = |at: *const u8| {
+                let packed = _mm512_loadu_si512(at.cast());
+                let lanes = _mm512_permutexvar_epi8(places, packed);
+                _mm512_and_si512(_mm512_srlv_epi64(lanes, shifts), mask)
+            };
             for d in 0..digits {
                 let x = if D == 0 {
                     load(x[d].as_ptr(), i)
                 } else {
                     load(few[d], i)
                 };
-                let b = load(row, 16 * d);
-                let a = load(row, 16 * d + 8);
+                let b = unpack(row.add(2 * bits * d));
+                let a = unpack(row.add(2 * bits * d + bits));
                 l0 = _mm512_madd52lo_epu64(l0, x, b);
                 h0 = _mm512_madd52hi_epu64(h0, x, b);
                 l1 = _mm512_madd52lo_epu64(l1, x, a);
@@ -469,7 +487,7 @@ fn key_dot_few<const D: usize>(
 
 /// [`Modulus::combine`] for one output and T terms.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
 fn combine_few<const T: usize>(m: &Modulus, out: &mut [u64], x: &[&[u64]], weights: &[u64]) {
     let n = out.len();
     assert!(n.is_multiple_of(LANES) && x.len() == T && weights.len() == T);

@@ -48,6 +48,72 @@ impl Path {
     }
 }
 
+/// One limb of a switching key, packed: for every eight coefficients, for each digit, eight values of
+/// its first half and eight of its second, each value `bits` bits wide, lowest bits first. Reading
+/// keys is what a key switch spends its memory bandwidth on.
+#[derive(Clone, Copy)]
+pub(crate) struct KeyRow<'a> {
+    /// The packed values, and at least 64 bytes more.
+    pub(crate) bytes: &'a [u8],
+    /// Bits of a value, and bytes of eight.
+    pub(crate) bits: usize,
+    /// Bytes from one eight of coefficients to the next.
+    pub(crate) stride: usize,
+}
+
+impl KeyRow<'_> {
+    /// The width for residues of `m`: as narrow as they are, or 64 where a value with its shift would
+    /// not fit a word.
+    pub(crate) fn bits(m: &super::modulus::Modulus) -> usize {
+        match (64 - (m.q - 1).leading_zeros()) as usize {
+            bits if bits <= 57 => bits,
+            _ => 64,
+        }
+    }
+
+    /// Value `i` of half number `half`, counted through the digits.
+    #[inline(always)]
+    pub(crate) fn value(&self, i: usize, half: usize) -> u64 {
+        let bit = i % 8 * self.bits;
+        let at = i / 8 * self.stride + half * self.bits + bit / 8;
+        let mut word = [0; 8];
+        word.copy_from_slice(&self.bytes[at..at + 8]);
+        let word = u64::from_le_bytes(word) >> (bit % 8);
+        if self.bits == 64 {
+            word
+        } else {
+            word & ((1 << self.bits) - 1)
+        }
+    }
+}
+
+/// Packs a limb as half number `half` of a row.
+pub(crate) fn pack_half(bytes: &mut [u8], bits: usize, stride: usize, half: usize, x: &[u64]) {
+    for (eight, x) in x.chunks_exact(8).enumerate() {
+        let at = eight * stride + half * bits;
+        let out = &mut bytes[at..at + bits];
+        let (mut buffer, mut held) = (0u128, 0);
+        let mut place = 0;
+        for &x in x {
+            buffer |= u128::from(x) << held;
+            held += bits;
+            while held >= 8 {
+                out[place] = buffer as u8;
+                place += 1;
+                buffer >>= 8;
+                held -= 8;
+            }
+        }
+    }
+}
+
+/// Takes what [`pack_half`] put.
+pub(crate) fn unpack_half(row: &KeyRow<'_>, half: usize, x: &mut [u64]) {
+    for (i, x) in x.iter_mut().enumerate() {
+        *x = row.value(i, half);
+    }
+}
+
 macro_rules! dispatch {
     ($path:expr, $name:ident($($arg:expr),*)) => {{
         use $crate::ring::kernels::Path;

@@ -1,6 +1,7 @@
 //! The kernels in plain Rust; compiled a second time for AVX2, where the compiler vectorises sums
 //! and uses mulx.
 
+use super::KeyRow;
 use crate::ring::modulus::Modulus;
 
 macro_rules! define {
@@ -15,9 +16,9 @@ macro_rules! define {
         #[cfg(target_arch = "x86_64")]
         #[expect(unsafe_code, reason = "a call of a function with target features")]
         pub(crate) mod avx2 {
-            use super::Modulus;
+            use super::{KeyRow, Modulus};
             mod compiled {
-                use super::Modulus;
+                use super::{KeyRow, Modulus};
                 $(
                     #[target_feature(enable = "avx2,bmi2,adx")]
                     pub(super) fn $name($m: &Modulus, $($arg: $ty),*) {
@@ -130,16 +131,15 @@ define! {
             *d2 = m.mul(a1, a1);
         }
     }
-    fn key_dot(m, out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &[u64], stride: usize, c: &[&[u64]], p: u64) {
+    fn key_dot(m, out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &KeyRow<'_>, c: &[&[u64]], p: u64) {
         for (i, (out0, out1)) in out0.iter_mut().zip(out1).enumerate() {
             let mut sums = [0; 2];
             for (sum, c) in sums.iter_mut().zip(c) {
                 *sum = m.accumulate(0, c[i], p);
             }
-            let at = i / 8 * stride + i % 8;
             for (d, x) in x.iter().enumerate() {
-                sums[0] = m.accumulate(sums[0], x[i], key[at + 16 * d]);
-                sums[1] = m.accumulate(sums[1], x[i], key[at + 16 * d + 8]);
+                sums[0] = m.accumulate(sums[0], x[i], key.value(i, 2 * d));
+                sums[1] = m.accumulate(sums[1], x[i], key.value(i, 2 * d + 1));
             }
             *out0 = m.reduce_sum(sums[0]);
             *out1 = m.reduce_sum(sums[1]);
