@@ -550,3 +550,24 @@ fn large_unrolled_loops_are_bounded_work() {
     );
     assert!(program.circuits[0].entry().graph.len() > 65536);
 }
+
+/// The language reference: its examples check, without a warning, and are as `hecc fmt` writes them.
+#[test]
+fn examples_of_the_reference_check() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/language.md");
+    let text = std::fs::read_to_string(&page).expect("the language reference");
+    let mut count = 0;
+    for part in text.split("```hec\n").skip(1) {
+        let source = part.split("```").next().unwrap_or_default();
+        let program = checked(source);
+        let notes: Vec<String> = program
+            .warnings
+            .iter()
+            .map(|d| d.render_plain(&program.sources))
+            .collect();
+        assert!(notes.is_empty(), "{source}\n{}", notes.join("\n"));
+        assert!(!program.circuits.is_empty(), "{source}");
+        count += 1;
+    }
+    assert!(count >= 8, "{count} examples");
+}
