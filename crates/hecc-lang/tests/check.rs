@@ -23,7 +23,12 @@ fn load(all: &[(&str, &str)]) -> Result<Checked, Failure> {
 }
 
 fn checked(source: &str) -> Checked {
-    load(&[("main.hec", source)]).unwrap_or_else(|f| panic!("{}", rendered(&f)))
+    let program = load(&[("main.hec", source)]).unwrap_or_else(|f| panic!("{}", rendered(&f)));
+    for module in &program.circuits {
+        let violations = hecc_ir::verify::verify_tensor(module);
+        assert!(violations.is_empty(), "{source}\n{violations:?}");
+    }
+    program
 }
 
 fn rendered(f: &Failure) -> String {
@@ -140,6 +145,12 @@ fn shipped_circuits_check() {
             panic!("{}", d.render_plain(&program.sources));
         }
         let text = std::fs::read_to_string(&path).expect("a text");
+        let canonical = hecc_lang::format(&text).expect("no syntax error");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&path, &canonical).expect("written");
+        } else {
+            assert_eq!(canonical, text, "{}", path.display());
+        }
         for module in &program.circuits {
             assert_eq!(
                 module.circuits.len() > 1,
@@ -567,7 +578,114 @@ fn examples_of_the_reference_check() {
             .collect();
         assert!(notes.is_empty(), "{source}\n{}", notes.join("\n"));
         assert!(!program.circuits.is_empty(), "{source}");
+        assert_eq!(hecc_lang::format(source).as_deref(), Ok(source));
         count += 1;
     }
     assert!(count >= 8, "{count} examples");
+}
+
+/// Programs with tokens lost, doubled and swapped: whatever comes of them, it comes with no panic.
+#[test]
+fn damaged_programs_do_not_panic() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources: Vec<String> = Vec::new();
+    for folder in ["tests/errors", "../../circuits", "../../circuits/lib"] {
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(root.join(folder))
+            .expect("a folder")
+            .map(|e| e.expect("an entry").path())
+            .filter(|p| p.extension().is_some_and(|e| e == "hec"))
+            .collect();
+        paths.sort();
+        sources.extend(
+            paths
+                .iter()
+                .map(|p| std::fs::read_to_string(p).expect("a text")),
+        );
+    }
+    sources.push(format!("{DATA}{FUNCTIONS}"));
+    let limits = Limits {
+        elements: 1 << 16,
+        nodes: 20_000,
+        trips: 1 << 12,
+        steps: 20_000,
+        nesting: 200,
+        files: 4,
+    };
+    let spare = [
+        "0",
+        "-1",
+        "1",
+        "2.5",
+        "[1, 2]",
+        "x",
+        "i",
+        "[",
+        "]",
+        "(",
+        ")",
+        "..",
+        "*",
+        "@",
+        "^",
+        "'",
+        "%",
+        "/",
+        "==",
+        "&&",
+        "sum",
+        "approx",
+        "reshape",
+        "1e308",
+        "9223372036854775807",
+        "for i in 0..3",
+        "load",
+    ];
+    let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = move |n: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % n as u64) as usize
+    };
+    let mut passed = 0;
+    for round in 0..1500 {
+        let source = &sources[round % sources.len()];
+        let mut tokens: Vec<&str> = Vec::new();
+        let mut rest = source.as_str();
+        while let Some(first) = rest.chars().next() {
+            let word = |c: char| c.is_alphanumeric() || c == '_';
+            let end = if word(first) {
+                rest.find(|c| !word(c)).unwrap_or(rest.len())
+            } else {
+                first.len_utf8()
+            };
+            tokens.push(&rest[..end]);
+            rest = &rest[end..];
+        }
+        for _ in 0..1 + next(2) {
+            let (a, b) = (next(tokens.len()), next(tokens.len()));
+            match next(4) {
+                0 => tokens[a] = spare[next(spare.len())],
+                1 => tokens.swap(a, b),
+                2 => tokens[a] = tokens[b],
+                _ => {
+                    tokens.remove(a);
+                }
+            }
+        }
+        let text = tokens.concat();
+        let fs = files(&[("main.hec", &text)]);
+        let result = std::panic::catch_unwind(|| load_program(Path::new("main.hec"), &fs, limits));
+        match result.unwrap_or_else(|_| panic!("round {round} panics:\n{text}")) {
+            Ok(program) => {
+                passed += 1;
+                for module in &program.circuits {
+                    let violations = hecc_ir::verify::verify_tensor(module);
+                    assert!(violations.is_empty(), "{text}\n{violations:?}");
+                }
+            }
+            Err(failure) => assert!(!rendered(&failure).is_empty()),
+        }
+    }
+    assert!(passed > 100, "{passed} of them are still programs");
 }

@@ -1064,10 +1064,6 @@ impl<'a> Checker<'a> {
     }
 
     /// The polynomial; None when an error was reported.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the arguments of `approx`, and their places"
-    )]
     fn fit(
         &mut self,
         function: Result<Function, usize>,

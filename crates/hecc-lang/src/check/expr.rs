@@ -675,10 +675,10 @@ impl<'a> Checker<'a> {
                 return Ok(self.expected("a number or a tensor", side.0, side.1));
             }
         }
-        if op == BinaryOp::Div {
-            if let Some(error) = self.bad_divisor(r, span) {
-                return Ok(error);
-            }
+        if op == BinaryOp::Div
+            && let Some(error) = self.bad_divisor(r, span)
+        {
+            return Ok(error);
         }
         if let (Value::Int(a), Value::Int(b)) = (l.0, r.0) {
             let exact = match op {
@@ -873,18 +873,18 @@ impl<'a> Checker<'a> {
         if matches!(l.0, Value::Bool(_)) {
             return Ok(self.expected("a number or a tensor", l.0, l.1));
         }
-        if let Value::Real(x) = r.0 {
-            if x.fract() != 0.0 {
-                return Ok(self.report(
-                    Diagnostic::error(
-                        "E1022",
-                        r.1,
-                        format!("the exponent is {x:?}"),
-                        "an exponent is an integer, 0 or more",
-                    )
-                    .with_help("for roots, write `approx(sqrt, x, on = [0.1, 1], degree = 7)`"),
-                ));
-            }
+        if let Value::Real(x) = r.0
+            && x.fract() != 0.0
+        {
+            return Ok(self.report(
+                Diagnostic::error(
+                    "E1022",
+                    r.1,
+                    format!("the exponent is {x:?}"),
+                    "an exponent is an integer, 0 or more",
+                )
+                .with_help("for roots, write `approx(sqrt, x, on = [0.1, 1], degree = 7)`"),
+            ));
         }
         let Some(n) = self.int(r.0, r.1, "an exponent")? else {
             return Ok(Value::Error);
@@ -1031,7 +1031,8 @@ impl<'a> Checker<'a> {
         }
         let depth = self.locals.len();
         let said = self.diagnostics.len();
-        let mut values = Vec::with_capacity((b - a).min(1 << 20) as usize);
+        // Numbers are gathered as such: a value takes many times their room.
+        let mut rows = Rows::default();
         for i in a..b {
             self.locals.push(Local {
                 name: &var.name,
@@ -1042,12 +1043,21 @@ impl<'a> Checker<'a> {
             let value = self.eval(element);
             self.context.pop();
             self.locals.truncate(depth);
-            values.push((value?, element.span));
+            rows.push(value?, element.span);
             if self.diagnostics.len() > said {
                 return Ok(Value::Error);
             }
+            if rows.data.len() > self.limits.elements {
+                self.fits(&[rows.data.len()], span)?;
+            }
         }
-        self.stack(values, span)
+        if rows.values.is_empty() {
+            let mut shape = Shape::from_slice(&[(b - a) as usize]);
+            shape.extend_from_slice(&rows.shape);
+            self.fits(&shape, span)?;
+            return Ok(Value::Tensor(Const::new(shape, rows.data, rows.whole)));
+        }
+        self.stack(rows.values, span)
     }
 
     /// Values one above the other, along a new first axis.
@@ -1504,6 +1514,41 @@ impl<'a> Checker<'a> {
         self.returned = returned;
         self.depth -= 1;
         result
+    }
+}
+
+/// The elements of a list while they come in.
+#[derive(Default)]
+struct Rows {
+    /// Compile-time elements of one shape, while there are no others.
+    data: Vec<f64>,
+    shape: Shape,
+    whole: bool,
+    /// All elements, from the first one that is not of that kind on.
+    values: Vec<(Value, Span)>,
+}
+
+impl Rows {
+    fn push(&mut self, value: Value, span: Span) {
+        if self.values.is_empty() {
+            let constant = value.as_const();
+            if self.data.is_empty()
+                && let Some(c) = &constant
+            {
+                (self.shape, self.whole) = (c.shape().clone(), true);
+            }
+            if let Some(c) = constant.filter(|c| *c.shape() == self.shape) {
+                self.data.extend_from_slice(c.data());
+                self.whole &= c.whole();
+                return;
+            }
+            for row in self.data.chunks(elements(&self.shape).max(1)) {
+                let row = Const::new(self.shape.clone(), row.to_vec(), self.whole);
+                self.values.push((Value::from_const(row), span));
+            }
+            self.data = Vec::new();
+        }
+        self.values.push((value, span));
     }
 }
 

@@ -48,9 +48,9 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             elements: 1 << 26,
-            nodes: 20_000_000,
+            nodes: 4_000_000,
             trips: 1 << 24,
-            steps: 100_000_000,
+            steps: 50_000_000,
             nesting: 4096,
             files: 1000,
         }

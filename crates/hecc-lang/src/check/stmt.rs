@@ -48,6 +48,7 @@ impl<'a> Checker<'a> {
 
     fn circuit_body(&mut self, c: &'a ast::Circuit) -> Flow<Module<Tensor>> {
         self.compile_time = true;
+        self.notes.clear();
         let mut meta = self.circuit_attributes(c)?;
         meta.span = c.span;
         let mut params = Vec::new();
@@ -239,12 +240,12 @@ impl<'a> Checker<'a> {
                 if let (Some(declared), Some(range)) = (declared, range) {
                     bound = self.declare(bound, declared, range.span, name, value.span)?;
                 }
-                if s.attributes.iter().any(|a| a.name.name == "keep") {
-                    if let Value::Run(_) = &bound {
-                        let id = self.node(&bound, value.span)?;
-                        if let Some(frame) = self.frames.last_mut() {
-                            frame.circuit.graph.set_keep(id);
-                        }
+                if s.attributes.iter().any(|a| a.name.name == "keep")
+                    && matches!(bound, Value::Run(_))
+                {
+                    let id = self.node(&bound, value.span)?;
+                    if let Some(frame) = self.frames.last_mut() {
+                        frame.circuit.graph.set_keep(id);
                     }
                 }
                 self.locals.push(Local {
@@ -524,10 +525,11 @@ impl<'a> Checker<'a> {
     ) -> Flow<Option<(Span, &'static str)>> {
         let mut carried: Vec<usize> = Vec::new();
         for name in assigned(&f.body) {
-            if let Some(local) = self.find_local(name) {
-                if !carried.contains(&local) && !self.locals[local].value.is_error() {
-                    carried.push(local);
-                }
+            if let Some(local) = self.find_local(name)
+                && !carried.contains(&local)
+                && !self.locals[local].value.is_error()
+            {
+                carried.push(local);
             }
         }
         let before: Vec<Value> = carried
