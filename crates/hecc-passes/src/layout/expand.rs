@@ -6,6 +6,9 @@
 
 use hecc_ir::tensor::{Affine, Basis, Polynomial, TensorOp, elements};
 
+/// A term of a sum of products: a · b, or a alone.
+pub(crate) type Term<E> = (E, Option<E>);
+
 /// Arithmetic on single elements.
 pub(crate) trait Algebra {
     /// An element.
@@ -23,7 +26,7 @@ pub(crate) trait Algebra {
     /// −a.
     fn neg(&mut self, a: &Self::Elem) -> Self::Elem;
     /// Σ aᵢ · bᵢ, and Σ aᵢ where there is no bᵢ.
-    fn dot(&mut self, terms: &[(Self::Elem, Option<Self::Elem>)]) -> Self::Elem;
+    fn dot(&mut self, terms: &[Term<Self::Elem>]) -> Self::Elem;
 
     /// a^n with the least multiplicative depth.
     fn pow(&mut self, a: &Self::Elem, n: u32) -> Self::Elem {
@@ -405,7 +408,7 @@ pub(crate) fn expand<A: Algebra>(
             result
         }
         TensorOp::Sum(axes) => {
-            let mut groups: Vec<Vec<(A::Elem, Option<A::Elem>)>> = vec![Vec::new(); elements(out)];
+            let mut groups: Vec<Vec<Term<A::Elem>>> = vec![Vec::new(); elements(out)];
             for (e, target) in operands[0].iter().zip(sum_targets(shapes[0], axes)) {
                 groups[target as usize].push((e.clone(), None));
             }

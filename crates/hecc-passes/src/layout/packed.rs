@@ -97,6 +97,21 @@ enum Route {
     Move,
 }
 
+/// The vectors of all sources of a view.
+struct Gathered {
+    nodes: Vec<NodeId>,
+    labels: Vec<Rc<[Label]>>,
+    ranges: Vec<Interval>,
+    /// The first vector of each source.
+    first: BTreeMap<u32, u32>,
+}
+
+/// One output of ladders: the vectors that are added up, the runs, what the slots then hold.
+type Ladder = (Vec<usize>, Vec<Run>, Vec<Label>);
+
+/// A step and how many of it.
+type Run = (u32, u32);
+
 struct Packer<'a> {
     circuit: &'a Circuit<Tensor>,
     emit: Emitter,
@@ -509,12 +524,7 @@ impl Packer<'_> {
     fn gathered(
         &self,
         view: &View,
-    ) -> Option<(
-        Vec<NodeId>,
-        Vec<Rc<[Label]>>,
-        Vec<Interval>,
-        BTreeMap<u32, u32>,
-    )> {
+    ) -> Option<Gathered> {
         let mut first: BTreeMap<u32, u32> = BTreeMap::new();
         for r in view.refs.iter().filter(|r| r.source != NOTHING.source) {
             first.insert(r.source, 0);
@@ -527,7 +537,12 @@ impl Packer<'_> {
             labels.extend(packed.placement.vectors.iter().cloned());
             ranges.extend(packed.vectors.iter().map(|_| packed.whole()));
         }
-        Some((nodes, labels, ranges, first))
+        Some(Gathered {
+            nodes,
+            labels,
+            ranges,
+            first,
+        })
     }
 
     fn plans(&self, view: &View, wanted: &Placement) -> Option<(Vec<Plan>, Effort)> {
@@ -542,7 +557,7 @@ impl Packer<'_> {
         wanted: &Placement,
         terms: &dyn Fn(u32) -> Vec<(u32, Weight)>,
     ) -> Option<(Vec<Plan>, Effort)> {
-        let (_, labels, _, first) = self.gathered(view)?;
+        let Gathered { labels, first, .. } = self.gathered(view)?;
         let slots = self.slots;
         // where each element lies: (vector, slot), ascending
         let mut places: FxHashMap<(u32, u32), Vec<(u32, u32)>> = FxHashMap::default();
@@ -601,7 +616,12 @@ impl Packer<'_> {
         range: Interval,
         public: Option<PublicWeights>,
     ) -> Packed {
-        let (nodes, labels, ranges, _) = self.gathered(view).expect("planned from there");
+        let Gathered {
+            nodes,
+            labels,
+            ranges,
+            ..
+        } = self.gathered(view).expect("planned from there");
         let held: Vec<&[Label]> = labels.iter().map(|l| &**l).collect();
         let mut vectors = Vec::new();
         let mut placed = Vec::new();
@@ -789,7 +809,7 @@ impl Packer<'_> {
         image: &dyn Fn(Interval) -> Interval,
         f: &mut dyn FnMut(&mut Emitter, NodeId) -> NodeId,
     ) -> View {
-        let has_zero = view.refs.iter().any(|r| *r == NOTHING);
+        let has_zero = view.refs.contains(&NOTHING);
         let mut named: Vec<u32> = view.refs.iter().map(|r| r.source).collect();
         named.sort_unstable();
         named.dedup();
@@ -1168,7 +1188,7 @@ impl Packer<'_> {
         }
         let s = strides(shape);
         let mut covered = vec![false; elements(out)];
-        let mut planned: Vec<(Vec<usize>, Vec<(u32, u32)>, Vec<Label>)> = Vec::new();
+        let mut planned: Vec<Ladder> = Vec::new();
         for members in groups.into_values() {
             let mut start = vec![(0u64, false); slots];
             for &v in &members {
@@ -1206,7 +1226,7 @@ impl Packer<'_> {
                 let step = (*next + slots as u32 - low.1) % slots as u32;
                 ladders.push((step, indices.len() as u32));
             }
-            let mut best: Option<(usize, usize, Vec<(u32, u32)>, Vec<Label>)> = None;
+            let mut best: Option<(usize, usize, Vec<Run>, Vec<Label>)> = None;
             for choice in 0..1u32 << ladders.len().min(4) {
                 let runs: Vec<(u32, u32)> = ladders
                     .iter()
