@@ -77,7 +77,8 @@ pub fn estimate(circuit: &Circuit<Slots>) -> Estimate {
     let depth = levels.iter().copied().max().unwrap_or(0);
     let by_levels = RINGS
         .iter()
-        .find(|(_, most)| depth <= *most)
+        // the smallest ring has no room for the prime that switching keys takes
+        .find(|(n, most)| depth <= *most && (*n > 4096 || switches == 0))
         .map_or(131_072, |(n, _)| *n);
     let ring = by_levels.max(2 * circuit.meta.slots) as f64 / 8192.0;
     let limbs = f64::from(depth + 1) / 2.0;

@@ -77,9 +77,19 @@ pub fn lower(
         return Ok(tidy(&elements::lower(circuit, public)?));
     }
     let most = options.max_slots.next_power_of_two();
+    // vectors that hold the largest tensor whole, or all scalar products of matrices at once, or
+    // parts of it: a smaller ring may do then
     let mut choices = vec![size.largest.min(most)];
     if size.largest_product > size.largest && size.largest < most {
         choices.push(size.largest_product.min(most));
+    }
+    let mut part = choices[0] / 2;
+    while part >= SMALLEST_PART {
+        choices.push(part);
+        part /= 2;
+    }
+    if size.nodes > TRIED_NODES_MAX {
+        choices.truncate(1);
     }
     let mut best: Option<(Estimate, Circuit<Slots>)> = None;
     for slots in choices {
@@ -102,6 +112,12 @@ pub fn lower(
     }
     Ok(best.expect("there is a packed choice").1)
 }
+
+/// Vectors are not made smaller than this: a smaller ring is hardly ever secure with a level.
+const SMALLEST_PART: usize = 1024;
+
+/// In larger circuits than this only one number of slots is tried.
+const TRIED_NODES_MAX: usize = 4096;
 
 /// More nodes times slots than this are not tried as dense vectors.
 const PACKED_WORK_MAX: usize = 1 << 27;

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{Circuit, Interval, Node, NodeId, Real};
 use hecc_ir::slots::{Coefficient, PackedOutput, PlainId, SlotMap, SlotSource, Slots, Unpack};
-use hecc_ir::tensor::{ConstTensor, Secrecy, Tensor, TensorOp, elements};
-use rustc_hash::FxHashMap;
+use hecc_ir::tensor::{Basis, ConstTensor, Polynomial, Secrecy, Shape, Tensor, TensorOp, elements};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::emit::Emitter;
 use super::expand::{Algebra, Source as Moved, matmul_extents, movement, strides, sum_targets};
@@ -102,8 +102,8 @@ struct Gathered {
     nodes: Vec<NodeId>,
     labels: Vec<Rc<[Label]>>,
     ranges: Vec<Interval>,
-    /// The first vector of each source.
-    first: BTreeMap<u32, u32>,
+    /// Which source each is of.
+    owners: Vec<u32>,
 }
 
 /// One output of ladders: the vectors that are added up, the runs, what the slots then hold.
@@ -239,10 +239,7 @@ impl Packer<'_> {
                     Uniform { emit, of: v }.cipher(power)
                 })
             }
-            (TensorOp::Poly(p), [Value::Secret(a)]) => self.unary(a, &node.op, |emit, v| {
-                let value = Uniform { emit, of: v }.poly(&Lane::Cipher(v), p);
-                Uniform { emit, of: v }.cipher(value)
-            }),
+            (TensorOp::Poly(p), [Value::Secret(a)]) => self.polynomial(a, p),
             (TensorOp::Div, [Value::Secret(a), Value::Known(b)]) => {
                 let inverse = self.public.reciprocal(b, span)?;
                 self.times_known(a, &inverse)
@@ -358,10 +355,7 @@ impl Packer<'_> {
             .zip(shapes)
             .map(|(o, s)| match o {
                 Value::Known(k) => k.clone(),
-                Value::Secret(_) => Known::Const(ConstTensor::filled(
-                    hecc_ir::tensor::Shape::from_slice(s),
-                    0.0,
-                )),
+                Value::Secret(_) => Known::Const(ConstTensor::filled(Shape::from_slice(s), 0.0)),
             })
             .collect();
         let known = self.public.apply(op, &zeros, span)?;
@@ -476,14 +470,7 @@ impl Packer<'_> {
 
     /// How a view would come to lie as wanted, and at what price.
     fn route(&self, view: &View, wanted: &Placement) -> (Route, Effort) {
-        let mut named: Vec<u32> = view
-            .refs
-            .iter()
-            .map(|r| r.source)
-            .filter(|s| *s != NOTHING.source)
-            .collect();
-        named.sort_unstable();
-        named.dedup();
+        let named = named(view);
         let inputs_only = !named.is_empty()
             && named
                 .iter()
@@ -496,7 +483,7 @@ impl Packer<'_> {
         }
         let moved = self.plans(view, wanted);
         let by_moving = match &moved {
-            Some((_, effort)) => *effort,
+            Some((_, effort, _)) => *effort,
             None => Effort {
                 levels: 1,
                 rotations: usize::MAX / 4,
@@ -514,40 +501,85 @@ impl Packer<'_> {
             }
         }
         match moved {
-            Some((_, effort)) => (Route::Move, effort),
+            Some((_, effort, _)) => (Route::Move, effort),
             // some parameter of several lies nowhere yet
             None => (Route::Move, by_moving),
         }
     }
 
-    /// The vectors of all sources of a view, in order, with the first vector of each source.
-    fn gathered(
-        &self,
-        view: &View,
-    ) -> Option<Gathered> {
-        let mut first: BTreeMap<u32, u32> = BTreeMap::new();
-        for r in view.refs.iter().filter(|r| r.source != NOTHING.source) {
-            first.insert(r.source, 0);
+    /// The vectors of all sources of a view, in order; `None` while a parameter lies nowhere.
+    fn gathered(&self, view: &View) -> Option<Gathered> {
+        let mut all = Gathered {
+            nodes: Vec::new(),
+            labels: Vec::new(),
+            ranges: Vec::new(),
+            owners: Vec::new(),
+        };
+        for source in named(view) {
+            let packed = self.sources[source as usize].packed.first()?;
+            all.nodes.extend(&packed.vectors);
+            all.labels.extend(packed.placement.vectors.iter().cloned());
+            all.ranges
+                .extend(packed.vectors.iter().map(|_| packed.whole()));
+            all.owners.extend(packed.vectors.iter().map(|_| source));
         }
-        let (mut nodes, mut labels, mut ranges) = (Vec::new(), Vec::new(), Vec::new());
-        for (source, start) in &mut first {
-            let packed = self.sources[*source as usize].packed.first()?;
-            *start = nodes.len() as u32;
-            nodes.extend(&packed.vectors);
-            labels.extend(packed.placement.vectors.iter().cloned());
-            ranges.extend(packed.vectors.iter().map(|_| packed.whole()));
-        }
-        Some(Gathered {
-            nodes,
-            labels,
-            ranges,
-            first,
-        })
+        Some(all)
     }
 
-    fn plans(&self, view: &View, wanted: &Placement) -> Option<(Vec<Plan>, Effort)> {
+    /// The same with one copy of each element that the view needs, and zero elsewhere: what a mask
+    /// would leave.
+    fn thinned(&self, view: &View, all: &Gathered) -> Gathered {
+        let mut needed: FxHashSet<Ref> = view.refs.iter().copied().collect();
+        let labels = all
+            .labels
+            .iter()
+            .zip(&all.owners)
+            .map(|(labels, source)| {
+                labels
+                    .iter()
+                    .map(|l| {
+                        let me = Ref {
+                            source: *source,
+                            element: *l,
+                        };
+                        if *l < ZERO && needed.remove(&me) {
+                            *l
+                        } else {
+                            ZERO
+                        }
+                    })
+                    .collect()
+            })
+            .collect();
+        Gathered {
+            nodes: all.nodes.clone(),
+            labels,
+            ranges: all.ranges.clone(),
+            owners: all.owners.clone(),
+        }
+    }
+
+    /// Plans for moving, and whether the sources are to be masked first.
+    fn plans(&self, view: &View, wanted: &Placement) -> Option<(Vec<Plan>, Effort, bool)> {
         let entry = |e: u32| vec![(e, Weight::Const(1.0))];
-        self.linear_plans(view, wanted, &entry)
+        let all = self.gathered(view)?;
+        let (plans, effort) = self.plans_from(view, &all, wanted, &entry)?;
+        if effort.levels > 0 {
+            let thin = self.thinned(view, &all);
+            let (spread, mut other) = self.plans_from(view, &thin, wanted, &entry)?;
+            let masks = thin
+                .labels
+                .iter()
+                .zip(&all.labels)
+                .filter(|(a, b)| a != b)
+                .count();
+            other.plain += masks;
+            other.levels += 1;
+            if other.cost() < effort.cost() {
+                return Some((spread, other, true));
+            }
+        }
+        Some((plans, effort, false))
     }
 
     /// Plans for a linear map: `terms` gives the elements of the view, with weights, for each element wanted.
@@ -557,24 +589,29 @@ impl Packer<'_> {
         wanted: &Placement,
         terms: &dyn Fn(u32) -> Vec<(u32, Weight)>,
     ) -> Option<(Vec<Plan>, Effort)> {
-        let Gathered { labels, first, .. } = self.gathered(view)?;
+        self.plans_from(view, &self.gathered(view)?, wanted, terms)
+    }
+
+    fn plans_from(
+        &self,
+        view: &View,
+        all: &Gathered,
+        wanted: &Placement,
+        terms: &dyn Fn(u32) -> Vec<(u32, Weight)>,
+    ) -> Option<(Vec<Plan>, Effort)> {
         let slots = self.slots;
         // where each element lies: (vector, slot), ascending
-        let mut places: FxHashMap<(u32, u32), Vec<(u32, u32)>> = FxHashMap::default();
-        for (source, start) in &first {
-            let packed = &self.sources[*source as usize].packed[0];
-            for (v, held) in packed.placement.vectors.iter().enumerate() {
-                for (t, l) in held.iter().enumerate() {
-                    if *l < ZERO {
-                        places
-                            .entry((*source, *l))
-                            .or_default()
-                            .push((start + v as u32, t as u32));
-                    }
-                }
+        let mut places: FxHashMap<Ref, Vec<(u32, u32)>> = FxHashMap::default();
+        for (v, (labels, source)) in all.labels.iter().zip(&all.owners).enumerate() {
+            for (t, l) in labels.iter().enumerate().filter(|(_, l)| **l < ZERO) {
+                let me = Ref {
+                    source: *source,
+                    element: *l,
+                };
+                places.entry(me).or_default().push((v as u32, t as u32));
             }
         }
-        let held: Vec<&[Label]> = labels.iter().map(|l| &**l).collect();
+        let held: Vec<&[Label]> = all.labels.iter().map(|l| &**l).collect();
         let mut plans = Vec::with_capacity(wanted.vectors.len());
         let mut effort = Effort::default();
         for vector in &wanted.vectors {
@@ -584,15 +621,11 @@ impl Packer<'_> {
                 let list = known.entry(*l).or_insert_with(|| terms(*l));
                 for (e, weight) in list.iter() {
                     let r = view.refs[*e as usize];
-                    if r.source == NOTHING.source || *weight == Weight::Const(0.0) {
+                    if r == NOTHING || *weight == Weight::Const(0.0) {
                         continue;
                     }
-                    let at = places.get(&(r.source, r.element))?;
                     // the nearest copy to the right, cyclically
-                    let (vector, distance) = at
-                        .iter()
-                        .map(|(v, s)| (*v, (*s as usize + slots - t) as u32 & (slots as u32 - 1)))
-                        .min_by_key(|(v, d)| (*d, *v))?;
+                    let (vector, distance) = nearest(places.get(&r)?, t as u32, slots as u32);
                     entries.push(Entry {
                         vector,
                         distance,
@@ -616,12 +649,24 @@ impl Packer<'_> {
         range: Interval,
         public: Option<PublicWeights>,
     ) -> Packed {
+        let all = self.gathered(view).expect("planned from there");
+        self.write_from(&all, wanted, plans, range, public)
+    }
+
+    fn write_from(
+        &mut self,
+        all: &Gathered,
+        wanted: &Placement,
+        plans: &[Plan],
+        range: Interval,
+        public: Option<PublicWeights>,
+    ) -> Packed {
         let Gathered {
             nodes,
             labels,
             ranges,
             ..
-        } = self.gathered(view).expect("planned from there");
+        } = all;
         let held: Vec<&[Label]> = labels.iter().map(|l| &**l).collect();
         let mut vectors = Vec::new();
         let mut placed = Vec::new();
@@ -629,7 +674,7 @@ impl Packer<'_> {
         for (plan, want) in plans.iter().zip(&wanted.vectors) {
             let node = match plan.passes() {
                 Some(v) => nodes[v as usize],
-                None => match linear::write(&mut self.emit, plan, &nodes, public) {
+                None => match linear::write(&mut self.emit, plan, nodes, public) {
                     Some(node) => node,
                     None => {
                         let of = self.some_cipher();
@@ -637,7 +682,7 @@ impl Packer<'_> {
                     }
                 },
             };
-            let (labels, rest) = plan.labels(&held, want, &ranges, public);
+            let (labels, rest) = plan.labels(&held, want, ranges, public);
             if labels.contains(&JUNK) {
                 junk = intervals::hull(junk, rest);
             }
@@ -675,10 +720,31 @@ impl Packer<'_> {
             Route::Pack => self.pack_view(view, wanted, range),
             Route::Move => {
                 self.ensure_all(view);
-                let (plans, _) = self.plans(view, wanted).expect("all sources lie somewhere");
-                self.write_plans(view, wanted, &plans, range, None)
+                let (plans, _, masked) =
+                    self.plans(view, wanted).expect("all sources lie somewhere");
+                let mut all = self.gathered(view).expect("all sources lie somewhere");
+                if masked {
+                    let thin = self.thinned(view, &all);
+                    for (k, labels) in thin.labels.iter().enumerate() {
+                        if *labels != all.labels[k] {
+                            all.nodes[k] = self.mask(all.nodes[k], labels);
+                        }
+                    }
+                    all.labels = thin.labels;
+                }
+                self.write_from(&all, wanted, &plans, range, None)
             }
         }
+    }
+
+    /// A vector with zero where no element lies.
+    fn mask(&mut self, node: NodeId, labels: &[Label]) -> NodeId {
+        let mask: Vec<f64> = labels
+            .iter()
+            .map(|l| if *l < ZERO { 1.0 } else { 0.0 })
+            .collect();
+        let mask = self.emit.vector(&mask);
+        self.emit.mul_plain(node, mask)
     }
 
     fn ensure_all(&mut self, view: &View) {
@@ -694,14 +760,7 @@ impl Packer<'_> {
 
     /// Packs the parameters that a view takes elements of just as it wants them.
     fn pack_view(&mut self, view: &View, wanted: &Placement, range: Interval) -> Packed {
-        let mut named: Vec<u32> = view
-            .refs
-            .iter()
-            .map(|r| r.source)
-            .filter(|s| *s != NOTHING.source)
-            .collect();
-        named.sort_unstable();
-        named.dedup();
+        let named = named(view);
         let mut sums: Vec<Vec<NodeId>> = vec![Vec::new(); wanted.vectors.len()];
         for s in named {
             // vectors without an element of this source are not sent
@@ -800,6 +859,24 @@ impl Packer<'_> {
             &|r| range_of(op, &[r], &[&[]], &|_| r),
             &mut f,
         )
+    }
+
+    fn polynomial(&mut self, view: &View, p: &Polynomial) -> View {
+        // the constant term is added where elements lie, so that zeros stay zeros
+        let constant = match p.basis {
+            Basis::Monomial => p.coefficients.first().map_or(0.0, |c| c.0),
+            Basis::Chebyshev { .. } => 0.0,
+        };
+        let mut rest = p.clone();
+        if constant != 0.0 {
+            rest.coefficients[0] = Real(0.0);
+        }
+        let powers = self.unary(view, &TensorOp::Poly(rest.clone()), |emit, v| {
+            let value = Uniform { emit, of: v }.poly(&Lane::Cipher(v), &rest);
+            Uniform { emit, of: v }.cipher(value)
+        });
+        let constant = ConstTensor::filled(Shape::from_slice(&view.shape), constant);
+        self.plus_known(&powers, &Known::Const(constant), false)
     }
 
     fn unary_with(
@@ -1838,12 +1915,7 @@ impl Packer<'_> {
             let mut id = *id;
             let mut labels = Rc::clone(labels);
             if outside && far && read {
-                let mask: Vec<f64> = labels
-                    .iter()
-                    .map(|l| if *l < ZERO { 1.0 } else { 0.0 })
-                    .collect();
-                let mask = self.emit.vector(&mask);
-                id = self.emit.mul_plain(id, mask);
+                id = self.mask(id, &labels);
                 labels = labels
                     .iter()
                     .map(|l| if *l == JUNK { ZERO } else { *l })
@@ -2162,6 +2234,34 @@ impl Source {
     fn refs_len(&self) -> usize {
         elements(&self.shape)
     }
+}
+
+/// The sources that a view takes elements of, ascending.
+fn named(view: &View) -> Vec<u32> {
+    let mut out: Vec<u32> = view
+        .refs
+        .iter()
+        .map(|r| r.source)
+        .filter(|s| *s != NOTHING.source)
+        .collect();
+    out.sort_unstable();
+    out.dedup();
+    out
+}
+
+/// Of several places (vector, slot), ascending, the vector and distance with the least cyclic distance to the right.
+fn nearest(at: &[(u32, u32)], slot: u32, slots: u32) -> (u32, u32) {
+    let mut best = (at[0].0, (at[0].1 + slots - slot) % slots);
+    for group in at.chunk_by(|a, b| a.0 == b.0) {
+        // the first place at or after the slot, else the first of all
+        let k = group.partition_point(|p| p.1 < slot);
+        let p = group.get(k).unwrap_or(&group[0]);
+        let distance = (p.1 + slots - slot) % slots;
+        if distance < best.1 {
+            best = (p.0, distance);
+        }
+    }
+    best
 }
 
 /// Entries of the same place are one.

@@ -631,3 +631,65 @@ fn sobel_needs_no_mask() {
     assert_eq!((muls, plain, estimate(&lowered).levels), (2, 0, 1));
     assert!(rotations <= 8, "{rotations}");
 }
+
+/// The training loop of circuits/logreg_train.hec, unrolled.
+fn training(steps: usize, rows: usize, features: usize) -> Circuit<Tensor> {
+    let mut m = Maker::new(&[
+        ("Z", SECRET, &[steps, rows, features]),
+        ("w0", SECRET, &[features]),
+    ]);
+    let (z, w0) = (m.op(TensorOp::Input(0), &[]), m.op(TensorOp::Input(1), &[]));
+    let (mut w, mut v) = (w0, w0);
+    let scaled = |m: &mut Maker, x: NodeId, c: f64| {
+        let s = m.shape(x);
+        let c = m.op(
+            TensorOp::Const(hecc_ir::tensor::ConstTensor::filled(s, c)),
+            &[],
+        );
+        m.op(TensorOp::Mul, &[x, c])
+    };
+    for t in 0..steps {
+        let starts = [t, 0, 0].map(|i| Affine::constant(i as i64)).to_vec();
+        let sizes = Shape::from_slice(&[1, rows, features]);
+        let zt = m.op(TensorOp::Slice { starts, sizes }, &[z]);
+        let zt = m.op(
+            TensorOp::Reshape(Shape::from_slice(&[rows, features])),
+            &[zt],
+        );
+        let margin = m.op(TensorOp::MatMul, &[zt, v]);
+        m.builder
+            .declare(margin, hecc_ir::graph::Interval::new(-1e6, 1e6));
+        let margin = m.op(TensorOp::Neg, &[margin]);
+        let coefficients = [0.5, 0.125, 0.0, -0.0625].map(Real).to_vec();
+        let p = Polynomial {
+            basis: Basis::Monomial,
+            coefficients,
+        };
+        let s = m.op(TensorOp::Poly(p), &[margin]);
+        let back = m.op(TensorOp::Transpose(Shape::from_slice(&[1, 0])), &[zt]);
+        let g = m.op(TensorOp::MatMul, &[back, s]);
+        let g = scaled(&mut m, g, 0.25);
+        let next = m.op(TensorOp::Add, &[v, g]);
+        let (a, b) = (scaled(&mut m, next, 1.5), scaled(&mut m, w, -0.5));
+        v = m.op(TensorOp::Add, &[a, b]);
+        w = next;
+    }
+    m.done(&[w])
+}
+
+#[test]
+fn training_alternates_rows_and_columns() {
+    let circuit = training(2, 4, 6);
+    agree(&circuit, 6, "training");
+    let packed = LayoutOptions {
+        strategy: Strategy::Packed,
+        max_slots: 32,
+    };
+    // one mask a minibatch at most, where a sum over the fast axis is turned into a replicated vector
+    for k in 1..=3 {
+        let lowered = lower(&training(k, 4, 6), &packed).unwrap();
+        let (muls, _, masks) = counts(&lowered);
+        assert_eq!((muls, masks), (4 * k, k - 1), "{k} minibatches");
+    }
+}
+}

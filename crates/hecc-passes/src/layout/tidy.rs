@@ -316,9 +316,35 @@ impl Tidy<'_> {
     }
 
     fn term(&mut self, sum: &mut Form, c: Coefficient, node: NodeId) {
+        let (c, node) = self.into_weights(c, node, sum.span);
         sum.level = sum.level.max(self.levels[node.index()]);
         sum.fractional |= !is_integer(c);
         sum.terms.push((c, node));
+    }
+
+    /// c · (a · plaintext) = a · (c · plaintext), where the factor would cost a level.
+    fn into_weights(&mut self, c: Coefficient, node: NodeId, span: Span) -> (Coefficient, NodeId) {
+        let graph = self.new.graph();
+        let Some(factor) = value(c).filter(|_| !is_integer(c)) else {
+            return (c, node);
+        };
+        if *graph.op(node) != SlotsOp::Mul
+            || self.owners[node.index()] > 1
+            || pinned(graph.node(node))
+        {
+            return (c, node);
+        }
+        let operands = graph.operands(node);
+        let SlotsOp::Plain(plain) = *graph.op(operands[1]) else {
+            return (c, node);
+        };
+        let Some(scaled) = self.scaled(plain, factor) else {
+            return (c, node);
+        };
+        let p = self.push(SlotsOp::Plain(scaled), &[], span);
+        let product = self.push(SlotsOp::Mul, &[operands[0], p], span);
+        self.owners[product.index()] += 1;
+        (Coefficient::Const(Real(1.0)), product)
     }
 
     /// sum += c · form. The longer list of terms is kept in place.
