@@ -688,5 +688,5 @@ fn damaged_programs_do_not_panic() {
             Err(failure) => assert!(!rendered(&failure).is_empty()),
         }
     }
-    assert!(passed > 100, "{passed} of them are still programs");
+    assert!(passed > 30, "{passed} of them are still programs");
 }
