@@ -40,6 +40,8 @@ struct Emitter<'a> {
     nodes: Vec<NodeId>,
     /// The rank of each emitted node.
     ranks: Vec<u8>,
+    /// Which steps must have their canonical scale.
+    exact: Vec<bool>,
     inputs: Vec<u32>,
 }
 
@@ -74,6 +76,7 @@ pub(crate) fn emit(
         builder: Builder::new(slots.name.clone(), inputs, slots.meta.clone()),
         nodes: Vec::with_capacity(plan.steps.len()),
         ranks: Vec::with_capacity(2 * plan.steps.len()),
+        exact: exact_steps(plan),
         inputs: input_of,
     };
     for (i, step) in plan.steps.iter().enumerate() {
@@ -94,6 +97,42 @@ pub(crate) fn emit(
         emitter.builder.output(node, ());
     }
     (emitter.builder.finish(), emitter.ranks)
+}
+
+/// Below this level a product may keep the drift of a dropped operand: it doubles at each level.
+const LOOSE_LEVELS: u32 = 6;
+
+/// Which steps must have exactly their canonical scale: terms that are added to another of the same
+/// rank, and what they are made of. All others may keep the small difference between the scales of two
+/// levels when an operand is dropped; that saves a multiplication and a rescale.
+fn exact_steps(plan: &Plan) -> Vec<bool> {
+    let mut exact: Vec<bool> = plan.levels.iter().map(|&l| l > LOOSE_LEVELS).collect();
+    for (i, step) in plan.steps.iter().enumerate().rev() {
+        match &step.op {
+            StepOp::Input(_) | StepOp::MulPlain(..) => {}
+            StepOp::Mul(a, b) => {
+                exact[a.index()] |= exact[i];
+                exact[b.index()] |= exact[i];
+            }
+            StepOp::Square(a) | StepOp::Rotate(a, _) | StepOp::AddPlain { step: a, .. } => {
+                exact[a.index()] |= exact[i];
+            }
+            StepOp::Sum(terms) => {
+                let all = exact[i] || lone(terms).is_none();
+                for t in terms.iter().filter(|t| !t.up) {
+                    exact[t.step.index()] |= all;
+                }
+            }
+        }
+    }
+    exact
+}
+
+/// The only step of a sum that comes with a scale of its own, if there is only one.
+fn lone(terms: &[Term]) -> Option<Step> {
+    let mut own = terms.iter().filter(|t| !t.up).map(|t| t.step);
+    let first = own.next()?;
+    own.all(|s| s == first).then_some(first)
 }
 
 /// Which steps are relinearized where they stand: who multiplies, rotates or is sent back needs it,
@@ -258,6 +297,14 @@ impl Emitter<'_> {
         self.rescale(id, span)
     }
 
+    fn operand(&mut self, step: Step, level: u32, exact: bool, span: Span) -> NodeId {
+        if exact {
+            self.exact(step, level, span)
+        } else {
+            self.loose(step, level, span)
+        }
+    }
+
     /// The form of rank 1 at this level, its scale as it comes.
     fn loose(&mut self, step: Step, level: u32, span: Span) -> NodeId {
         let id = self.first(step, span);
@@ -270,12 +317,12 @@ impl Emitter<'_> {
         match &step.op {
             StepOp::Input(n) => self.push(CkksOp::Input(self.inputs[*n as usize]), &[], span),
             StepOp::Mul(a, b) => {
-                let a = self.exact(*a, level, span);
-                let b = self.exact(*b, level, span);
+                let a = self.operand(*a, level, self.exact[i], span);
+                let b = self.operand(*b, level, self.exact[i], span);
                 self.push(CkksOp::Mul, &[a, b], span)
             }
             StepOp::Square(a) => {
-                let a = self.exact(*a, level, span);
+                let a = self.operand(*a, level, self.exact[i], span);
                 self.push(CkksOp::Square, &[a], span)
             }
             StepOp::MulPlain(a, plain) => {
@@ -285,10 +332,10 @@ impl Emitter<'_> {
                 self.push(CkksOp::Mul, &[a, p], span)
             }
             StepOp::Rotate(a, k) => {
-                let a = self.exact(*a, level, span);
+                let a = self.operand(*a, level, self.exact[i], span);
                 self.push(CkksOp::Rotate(*k), &[a], span)
             }
-            StepOp::Sum(terms) => self.sum(terms, step.rank, level, step.factor, span),
+            StepOp::Sum(terms) => self.sum(i, terms, level, span),
             StepOp::AddPlain {
                 step: a,
                 plain,
@@ -299,7 +346,7 @@ impl Emitter<'_> {
                     coefficient: Coefficient::Const(Real(1.0)),
                     up: false,
                 };
-                let id = self.sum(&[one], step.rank, level, step.factor, span);
+                let id = self.sum(i, &[one], level, span);
                 self.add_plain(id, *plain, *negate, span)
             }
         }
@@ -332,20 +379,22 @@ impl Emitter<'_> {
         }
     }
 
-    /// Σ coefficient · term at `level` with the canonical scale of `rank` and `factor`: terms of one
-    /// scale together, then the groups.
-    fn sum(&mut self, terms: &[Term], rank: u8, level: u32, factor: f64, span: Span) -> NodeId {
+    /// Σ coefficient · term at `level`, of the rank and factor of step `i`: terms of one scale
+    /// together, then the groups. The scale is canonical, or follows the only term that has one.
+    fn sum(&mut self, i: usize, terms: &[Term], level: u32, span: Span) -> NodeId {
         struct Group {
             scale: f64,
             operands: Vec<NodeId>,
             coefficients: Vec<Coefficient>,
         }
-        let target = self.canonical(level, rank, factor);
+        let PlanStep { rank, factor, .. } = self.plan.steps[i];
+        let follow = if self.exact[i] { None } else { lone(terms) };
+        let mut target = self.canonical(level, rank, factor);
         let mut groups: Vec<Group> = Vec::new();
         let mut cells: FxHashMap<i64, usize> = FxHashMap::default();
         for t in terms {
             let id = if rank == 1 {
-                self.exact(t.step, level, span)
+                self.operand(t.step, level, follow.is_none(), span)
             } else if t.up
                 || self.plan.steps[t.step.index()].rank == 1
                 || self.level_of(t.step) != level
@@ -355,6 +404,10 @@ impl Emitter<'_> {
                 self.nodes[t.step.index()]
             };
             let scale = self.cipher(id).1;
+            if follow == Some(t.step) && !t.up && self.ranks[id.index()] == rank {
+                let own = self.plan.steps[t.step.index()].factor;
+                target = scale * (own / factor);
+            }
             // Scales that agree but for f64 rounding fall into one cell, or into two side by side.
             let cell = (scale.log2() * (1u64 << 38) as f64).round() as i64;
             let alike = [cell, cell - 1, cell + 1]

@@ -14,7 +14,7 @@ use hecc_params::{
 use super::emit::{Chain, emit};
 use super::estimate::{Model, precision_bits};
 use super::plan::Plan;
-use super::ranges::ckks_ranges;
+use super::ranges::{ckks_ranges, slots_ranges};
 
 /// The scale that is tried first, in bits.
 pub(crate) const USUAL_SCALE: u32 = 40;
@@ -282,12 +282,20 @@ pub(crate) fn select(
             Security::Insecure => f64::INFINITY,
             s => max_log_qp(log_n, s).map_or(0.0, f64::from),
         };
-        let usual = usual_precision(&ideal, &ranges, log_n, &needs);
-        let guess = |scale: u32| usual + f64::from(scale) - f64::from(USUAL_SCALE);
         let fits = |scale: u32| needs.sizes(log_n, scale, budget);
         if let Some(scale) = overrides.scale_bits {
             chosen = fits(scale);
-        } else if let Some(sizes) = fits(USUAL_SCALE) {
+            if chosen.is_some() {
+                break;
+            }
+            continue;
+        }
+        if fits(LEAST_SCALE).is_none() {
+            continue;
+        }
+        let usual = usual_precision(&ideal, &ranges, log_n, &needs);
+        let guess = |scale: u32| usual + f64::from(scale) - f64::from(USUAL_SCALE);
+        if let Some(sizes) = fits(USUAL_SCALE) {
             let wanted = (USUAL_SCALE..FAST_BITS).find(|&s| guess(s) >= options.target_bits);
             chosen = match wanted {
                 Some(USUAL_SCALE) => Some(sizes),
@@ -313,7 +321,8 @@ pub(crate) fn select(
         }
     }
     let Some(sizes) = chosen.or(best.map(|(_, s)| s)) else {
-        return Err(does_not_fit(&needs, &rings, security, overrides, span));
+        let refusal = does_not_fit(&needs, &rings, security, overrides, span);
+        return Err(where_ranges_grow(slots, refusal));
     };
     let mut scaled = realise(slots, plan, sizes, security, span)?;
     if security == Security::Insecure {
@@ -325,7 +334,8 @@ pub(crate) fn select(
         ));
     }
     if scaled.precision_bits < options.target_bits && overrides.scale_bits.is_none() {
-        scaled.warnings.push(
+        scaled.warnings.push(where_ranges_grow(
+            slots,
             Diagnostic::warning(
                 "W3002",
                 span,
@@ -335,10 +345,36 @@ pub(crate) fn select(
                 ),
                 "no ring and scale that are secure do better",
             )
-            .with_help("declare tighter ranges, or reduce the depth"),
-        );
+            .with_help("declare tighter ranges (`let x in [lo, hi] = …;`), or reduce the depth"),
+        ));
     }
     Ok(scaled)
+}
+
+/// Points out the first value whose range is much larger than any input's: a bound that intervals
+/// alone give is often far from what the value ever is.
+fn where_ranges_grow(slots: &Circuit<Slots>, diagnostic: Diagnostic) -> Diagnostic {
+    let ranges = slots_ranges(slots);
+    let inputs = slots
+        .inputs
+        .iter()
+        .map(|i| i.range.magnitude())
+        .fold(1.0, f64::max);
+    let live = slots.live();
+    let found = slots
+        .graph
+        .ids()
+        .find(|id| live[id.index()] && ranges[id.index()].magnitude() > 256.0 * inputs);
+    match found {
+        Some(id) => {
+            let size = ranges[id.index()].magnitude().log2().ceil();
+            diagnostic.with_label(
+                slots.graph.span(id),
+                format!("intervals alone allow magnitudes up to 2^{size} here"),
+            )
+        }
+        None => diagnostic,
+    }
 }
 
 fn note_best(best: &mut Option<(f64, Sizes)>, precision: f64, sizes: Sizes) {

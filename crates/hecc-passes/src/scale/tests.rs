@@ -8,7 +8,10 @@ use hecc_ir::span::Span;
 use hecc_ir::tensor::CkksOverrides;
 use hecc_params::{Level, RotationStep};
 
-use super::{ScaleOptions, Scaled, lower, lower_ideal};
+use hecc_ir::verify::verify_ckks;
+
+use super::ranges::ckks_ranges;
+use super::{ScaleOptions, Scaled, check_headroom, lower, lower_ideal};
 
 const SLOTS: usize = 8;
 
@@ -257,9 +260,16 @@ fn eval_ckks(circuit: &Circuit<Ckks>, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         .collect()
 }
 
-/// Degree and level rules beyond what types say.
+/// The verifier's law, headroom, and what is meant beyond both.
 fn check_laws(scaled: &Scaled) {
     let c = &scaled.circuit;
+    let violations: Vec<String> = verify_ckks(c, Some(&scaled.parameters))
+        .iter()
+        // These circuits have no results to unpack.
+        .map(ToString::to_string)
+        .collect();
+    assert!(violations.is_empty(), "{violations:?}");
+    check_headroom(c, &ckks_ranges(c), &scaled.parameters).unwrap();
     for id in c.graph.ids() {
         if let CkksOp::Rescale { prime } = c.graph.op(id) {
             let from = c.graph.ty(c.graph.operands(id)[0]).level();
@@ -572,14 +582,61 @@ fn random(seed: u64) -> Circuit<Slots> {
     m.finish(&outputs)
 }
 
+/// Most multiplications that must rescale on a path, and that plus those by rational constants.
+fn level_bounds(circuit: &Circuit<Slots>) -> (u32, u32) {
+    let graph = &circuit.graph;
+    let mut at: Vec<(u32, u32)> = Vec::new();
+    for id in graph.ids() {
+        let operands = graph.operands(id);
+        let (low, high) = operands.iter().fold((0, 0), |a, o| {
+            let b: (u32, u32) = at[o.index()];
+            (a.0.max(b.0), a.1.max(b.1))
+        });
+        let whole = |c: &Coefficient| coefficient(*c, &circuit.meta.plains).fract() == 0.0;
+        at.push(match graph.op(id) {
+            SlotsOp::Mul | SlotsOp::Square => (low + 1, high + 1),
+            SlotsOp::LinComb(c) if !c.iter().all(whole) => (low, high + 1),
+            _ => (low, high),
+        });
+    }
+    let of = |f: fn(&(u32, u32)) -> u32| {
+        circuit
+            .outputs
+            .iter()
+            .map(|(o, _)| f(&at[o.index()]))
+            .max()
+            .unwrap_or(0)
+    };
+    (of(|x| x.0), of(|x| x.1))
+}
+
+#[test]
+fn levels_are_the_least_there_can_be() {
+    let mut whole = 0;
+    for seed in 0..400 {
+        let circuit = random(seed);
+        let (low, high) = level_bounds(&circuit);
+        let got = levels(&lower_ideal(&circuit));
+        assert!(got <= high, "seed {seed}: {got} levels, at most {high}");
+        if low == high {
+            whole += 1;
+            // A factor of zero may cut a path off.
+            assert!(got <= low, "seed {seed}: {got} levels, not {low}");
+        }
+    }
+    assert!(whole > 50, "{whole}");
+}
+
 #[test]
 fn random_circuits_mean_the_same_before_and_after() {
+    let mut compiled = 0;
     for seed in 0..300 {
         let circuit = random(seed);
         match lower(&circuit, &ScaleOptions::default()) {
             Ok(s) => {
                 println!("seed {seed}");
                 check_against(&circuit, &s);
+                compiled += 1;
             }
             Err(e) => assert!(
                 matches!(e.code, "E3001" | "E3002"),
@@ -589,4 +646,5 @@ fn random_circuits_mean_the_same_before_and_after() {
             ),
         }
     }
+    assert!(compiled > 250, "{compiled}");
 }
