@@ -48,7 +48,11 @@ pub(crate) fn precision_bits(
         .take(FOLLOWED)
         .map(|&o| variance_at(circuit, ranges, &sources, o))
         .fold(0.0, f64::max);
-    let error = noise::largest(worst.sqrt(), count);
+    let error = largest(
+        worst.sqrt(),
+        count,
+        model.log_n.slots() / circuit.meta.slots.max(1),
+    );
     // What f64 itself leaves, at the client and in the reference.
     let size = circuit
         .outputs
@@ -56,6 +60,18 @@ pub(crate) fn precision_bits(
         .map(|(o, _)| ranges[o.index()].magnitude())
         .fold(1.0, f64::max);
     -(error + size * (-46f64).exp2()).log2()
+}
+
+/// The magnitude that the largest of `count` slots' errors exceeds about once in a thousand times.
+///
+/// Nearly all of an error is a rounding times the secret, in each slot a product of two complex
+/// Gaussians: its real part is distributed by Laplace's law, P(|e| > tσ) = exp(−√2·t), whose tail is
+/// much heavier than a Gaussian's. A vector of fewer slots than the ring is decoded as the mean over
+/// its `copies`, which is nearly Gaussian where there are more than a few.
+fn largest(stddev: f64, count: usize, copies: usize) -> f64 {
+    let gaussian = noise::largest(stddev, count);
+    let l = (count.max(1) as f64 * 1000.0).ln();
+    gaussian.max(stddev * l / (2.0 * copies.max(1) as f64).sqrt())
 }
 
 /// The variance that each node adds by itself, in units of its value, and a forward estimate of
