@@ -692,4 +692,3 @@ fn training_alternates_rows_and_columns() {
         assert_eq!((muls, masks), (4 * k, k - 1), "{k} minibatches");
     }
 }
-}
