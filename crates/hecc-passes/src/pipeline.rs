@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::tensor::build::Simplify;
 use crate::tensor::check::Reference;
 use crate::tensor::cost::{self, Cost};
-use crate::tensor::{balance, expand, poly, simplify, unroll};
+use crate::tensor::{balance, expand, poly, scan, simplify, unroll};
 
 /// What the optimizer minimises first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -194,6 +194,11 @@ pass!(
     Polynomials, "polynomials", true, |c, context| poly::polynomials(c, context.options.key())
 );
 
+pass!(
+    /// [`scan::scan`].
+    Scan, "scan", false, |c, context| scan::scan(c, context.options.key())
+);
+
 /// The passes of an optimization level: first those that any work is measured from, then the rest.
 /// Unrolling comes before them.
 pub fn passes(opt_level: u8) -> (Vec<Box<dyn Pass>>, Vec<Box<dyn Pass>>) {
@@ -204,14 +209,20 @@ pub fn passes(opt_level: u8) -> (Vec<Box<dyn Pass>>, Vec<Box<dyn Pass>>) {
         );
     }
     let base: Vec<Box<dyn Pass>> = vec![Box::new(SimplifyAll), Box::new(Balance)];
-    let rest: Vec<Box<dyn Pass>> = vec![
-        Box::new(Polynomials),
-        Box::new(Balance),
-        Box::new(AsWritten),
-        Box::new(SimplifyAll),
-    ];
+    let mut rest: Vec<Box<dyn Pass>> = vec![Box::new(Polynomials), Box::new(Balance)];
+    if opt_level >= 2 {
+        for _ in 0..SCANS {
+            rest.push(Box::new(Scan));
+        }
+        rest.push(Box::new(Balance));
+    }
+    rest.push(Box::new(AsWritten));
+    rest.push(Box::new(SimplifyAll));
     (base, rest)
 }
+
+/// How often critical chains are looked for: what was not critical before may be so afterwards.
+const SCANS: usize = 4;
 
 /// What looks at the program after every pass.
 pub type Observer<'a> = &'a mut dyn FnMut(&str, &Module<Tensor>);
@@ -348,7 +359,7 @@ impl fmt::Display for PassReport {
 mod tests {
     use super::*;
     use crate::tensor::testing::{Program, products, run};
-    use hecc_ir::random::Shapes;
+    use hecc_ir::random::{Shapes, SplitMix64};
     use hecc_ir::tensor::{Basis, Polynomial, TensorOp};
 
     #[test]
@@ -422,6 +433,65 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Deep programs on scalars with shared subterms, cancellation, trivial and public factors.
+    fn deep(seed: u64) -> Module<Tensor> {
+        let mut random = SplitMix64::new(seed);
+        let mut p = Program::new();
+        let mut pool: Vec<_> = (0..2 + random.below(6)).map(|_| p.secret()).collect();
+        pool.push(p.public());
+        for c in [0.0, 1.0, -1.0, 2.0, 0.1, 0.75] {
+            pool.push(p.num(c));
+        }
+        let near = 1 + random.below(12);
+        for _ in 0..10 + random.below(70) {
+            let n = pool.len();
+            // Mostly the newest values: long chains.
+            let mut pick = || {
+                let at = if random.one_in(3) {
+                    random.below(n)
+                } else {
+                    n - 1 - random.below(near.min(n))
+                };
+                (pool[at], random.below(9))
+            };
+            let ((a, what), (b, _)) = (pick(), pick());
+            let new = match what {
+                0..=3 => p.mul(a, b),
+                4..=5 => p.add(a, b),
+                6 => p.sub(a, b),
+                7 => p.op(TensorOp::Neg, &[a]),
+                _ => p.op(TensorOp::Pow(3), &[a]),
+            };
+            pool.push(new);
+        }
+        for _ in 0..random.below(4) {
+            let at = random.below(pool.len());
+            p.output(pool[at]);
+        }
+        let last = pool[pool.len() - 1];
+        p.done(last)
+    }
+
+    #[test]
+    fn deep_random_programs_keep_their_meaning() {
+        let mut gained = 0;
+        for seed in 0..600 {
+            let module = deep(seed);
+            let written = cost::cost(&run(&module, 0).0);
+            for level in 1..4 {
+                let (after, reports) = run(&module, level);
+                let cost = cost::cost(&after);
+                assert!(
+                    (cost.levels, cost.depth) <= (written.levels, written.depth),
+                    "seed {seed}, -O {level}: {written:?} → {cost:?}\n{reports:#?}"
+                );
+                let scans = reports.iter().filter(|r| r.name == "scan");
+                gained += scans.filter(|r| r.levels.1 < r.levels.0).count();
+            }
+        }
+        assert!(gained > 50, "scans gained {gained} times");
     }
 
     #[test]

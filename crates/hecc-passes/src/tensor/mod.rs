@@ -11,6 +11,7 @@ pub mod cost;
 pub mod exact;
 pub mod expand;
 pub mod poly;
+pub mod scan;
 pub mod simplify;
 pub mod unroll;
 

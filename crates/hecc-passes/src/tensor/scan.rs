@@ -1,0 +1,842 @@
+//! Chains of affine steps as trees of maps: recurrences, prefixes, and late operands moved outward.
+//!
+//! **What.** From a critical value the operand that arrives last is followed through sums and
+//! products: each step is affine in a few earlier values (one for `r = r·a + b`, two for a
+//! second-order recurrence), with coefficients that arrive earlier. Such a chain
+//! x_t = M_t(… M_1(x_0)) is re-associated: maps are composed among themselves while the value is
+//! not there yet, and the value is met by maps of length 1, 2, 4, …, so that 2^d − 1 steps take d
+//! levels (Kogge and Stone, *A parallel algorithm for the efficient solution of a general class of
+//! recurrence equations*, IEEE Trans. Comput. 1973; for late operands this is Kuck's and Muraoka's
+//! distribution, `(a·b + c)·d → a·(b·d) + c·d`). Values that are used elsewhere, all prefixes for
+//! example, share the composed maps (Ladner and Fischer, *Parallel prefix computation*, JACM 1980),
+//! or are computed one from the other where there is time.
+//!
+//! **Why.** No balancing within one operation helps where sums and products alternate.
+//!
+//! **Cost.** A chain of n first-order steps takes less than 2n products in place of n. Only chains
+//! on the critical path are touched, and only where the estimate gets better.
+//!
+//! **Assumes** a simplified circuit. Nothing is moved across `@keep`.
+
+use hecc_ir::graph::{Circuit, NodeId};
+use hecc_ir::span::Span;
+use hecc_ir::tensor::{Tensor, TensorOp};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::balance::Key;
+use super::build::{Build, Simplify, sweep_some};
+use super::cost::{self, Fact};
+
+/// Most values that a step may depend on.
+const WIDTH: usize = 3;
+/// Keys further apart than this are not put into one tree.
+const SPREAD: u32 = 2000;
+
+/// One step: a value in terms of earlier ones.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    value: NodeId,
+    kind: StepKind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum StepKind {
+    /// ± first ± second; each either a value of the chain or a constant.
+    Sum {
+        first: (NodeId, bool, bool),
+        second: (NodeId, bool, bool),
+    },
+    /// −value.
+    Negate(NodeId),
+    /// value · coefficient.
+    Scale(NodeId, NodeId),
+}
+
+/// A chain, steps in ascending order.
+#[derive(Clone, Debug)]
+struct Chain {
+    steps: Vec<Step>,
+    /// In which group of steps a value is computed; 0 for what the chain starts from.
+    group: FxHashMap<NodeId, usize>,
+    /// First step of each group, and the count of steps.
+    starts: Vec<usize>,
+    /// Values that are used outside.
+    external: FxHashSet<NodeId>,
+    end: NodeId,
+}
+
+/// Rewrites the critical chains once.
+pub fn scan(circuit: &Circuit<Tensor>, key: Key) -> Circuit<Tensor> {
+    if circuit.meta.keep {
+        return circuit.clone();
+    }
+    let facts = cost::facts(circuit);
+    let chains = find(circuit, &facts, key);
+    if chains.is_empty() {
+        return circuit.clone();
+    }
+    let mut of: FxHashMap<NodeId, usize> = FxHashMap::default();
+    for (i, chain) in chains.iter().enumerate() {
+        for step in &chain.steps {
+            of.insert(step.value, i);
+        }
+    }
+    let mut built: Vec<Built> = chains.iter().map(|_| Built::default()).collect();
+    sweep_some(circuit, Simplify::All, |build, id, node, operands, map| {
+        let Some(&i) = of.get(&id) else {
+            return Some(build.push(node.op.clone(), operands, node.span));
+        };
+        let chain = &chains[i];
+        if id != chain.end && !chain.external.contains(&id) {
+            return None;
+        }
+        let mut tree = Tree {
+            chain,
+            build,
+            map,
+            key,
+            span: node.span,
+            built: &mut built[i],
+        };
+        Some(tree.value(id))
+    })
+}
+
+/// One number to compare by; the first part of a key.
+fn rank(key: Key, f: Fact) -> u32 {
+    key(f).0
+}
+
+// ---- finding chains ----
+
+struct Finder<'a> {
+    circuit: &'a Circuit<Tensor>,
+    facts: &'a [Fact],
+    key: Key,
+    assigned: Vec<bool>,
+}
+
+fn find(circuit: &Circuit<Tensor>, facts: &[Fact], key: Key) -> Vec<Chain> {
+    let graph = &circuit.graph;
+    let rank_of = |id: NodeId| rank(key, facts[id.index()]);
+    let total = circuit.outputs.iter().map(|(id, _)| rank_of(*id)).max();
+    let Some(total) = total else {
+        return Vec::new();
+    };
+    let live = circuit.live();
+    let mut height = vec![0u32; graph.len()];
+    let mut reaches = vec![false; graph.len()];
+    for (id, _) in &circuit.outputs {
+        reaches[id.index()] = true;
+    }
+    let mut users: Vec<smallvec::SmallVec<[NodeId; 2]>> = vec![Default::default(); graph.len()];
+    for id in graph.ids().rev().filter(|id| live[id.index()]) {
+        let operands = graph.operands(id);
+        let below = operands.iter().map(|o| rank_of(*o)).max().unwrap_or(0);
+        let up = rank_of(id).saturating_sub(below);
+        for o in operands {
+            height[o.index()] = height[o.index()].max(height[id.index()] + up);
+            users[o.index()].push(id);
+        }
+    }
+    let mut finder = Finder {
+        circuit,
+        facts,
+        key,
+        assigned: vec![false; graph.len()],
+    };
+    let mut chains = Vec::new();
+    for id in graph.ids().rev() {
+        let critical = live[id.index()]
+            && facts[id.index()].secret
+            && rank_of(id) >= 2
+            && rank_of(id) + height[id.index()] >= total;
+        if !critical || finder.assigned[id.index()] {
+            continue;
+        }
+        for reach in [0, 1, 2] {
+            let Some(steps) = finder.walk(id, reach) else {
+                continue;
+            };
+            let chain = finder.group(steps, id, &users);
+            if finder.estimate(&chain) < rank_of(id) {
+                for step in &chain.steps {
+                    finder.assigned[step.value.index()] = true;
+                }
+                chains.push(chain);
+                break;
+            }
+        }
+    }
+    chains
+}
+
+impl Finder<'_> {
+    fn rank_of(&self, id: NodeId) -> u32 {
+        rank(self.key, self.facts[id.index()])
+    }
+
+    fn expandable(&self, id: NodeId) -> bool {
+        let node = self.circuit.graph.node(id);
+        !node.keep
+            && !self.assigned[id.index()]
+            && self.facts[id.index()].secret
+            && matches!(
+                node.op,
+                TensorOp::Add | TensorOp::Sub | TensorOp::Neg | TensorOp::Mul
+            )
+    }
+
+    /// Follows what arrives last, from the end downwards. Operands of sums that arrive at most
+    /// `reach` earlier than the latest are followed too, up to [`WIDTH`] values.
+    fn walk(&self, end: NodeId, reach: u32) -> Option<Vec<Step>> {
+        let graph = &self.circuit.graph;
+        let mut steps: Vec<Step> = Vec::new();
+        let mut front: Vec<NodeId> = vec![end];
+        // The front is small and kept sorted; the last value is the newest.
+        while let Some(&value) = front.last() {
+            if !self.expandable(value) {
+                break;
+            }
+            let operands = graph.operands(value);
+            let rank_at = |i: usize| self.rank_of(operands[i]);
+            let secret = |i: usize| self.facts[operands[i].index()].secret;
+            let mut next = front.clone();
+            next.pop();
+            let follow = |next: &mut Vec<NodeId>, o: NodeId| {
+                if let Err(at) = next.binary_search(&o) {
+                    next.insert(at, o);
+                }
+            };
+            let kind = match graph.op(value) {
+                TensorOp::Neg => {
+                    follow(&mut next, operands[0]);
+                    StepKind::Negate(operands[0])
+                }
+                TensorOp::Mul => {
+                    let late = match (secret(0), secret(1)) {
+                        (true, false) => 0,
+                        (false, true) => 1,
+                        _ if rank_at(0) > rank_at(1) => 0,
+                        _ if rank_at(1) > rank_at(0) => 1,
+                        _ if rank_at(0) == 0 => 0,
+                        _ => break,
+                    };
+                    follow(&mut next, operands[late]);
+                    StepKind::Scale(operands[late], operands[1 - late])
+                }
+                TensorOp::Add | TensorOp::Sub => {
+                    let most = rank_at(0).max(rank_at(1));
+                    let minus = matches!(graph.op(value), TensorOp::Sub);
+                    let mut part = |i: usize, negative: bool| {
+                        let o = operands[i];
+                        let known = next.binary_search(&o).is_ok();
+                        let within =
+                            secret(i) && (known || (rank_at(i) + reach >= most && rank_at(i) > 0));
+                        if within {
+                            follow(&mut next, o);
+                        }
+                        (o, negative, within)
+                    };
+                    let first = part(0, false);
+                    let second = part(1, minus);
+                    if !first.2 && !second.2 {
+                        break;
+                    }
+                    StepKind::Sum { first, second }
+                }
+                _ => break,
+            };
+            if next.len() > WIDTH {
+                break;
+            }
+            steps.push(Step { value, kind });
+            front = next;
+        }
+        // Sums before the first product gain nothing: their result is what the chain starts from.
+        while steps
+            .last()
+            .is_some_and(|s| !matches!(s.kind, StepKind::Scale(..)))
+        {
+            steps.pop();
+        }
+        if steps.len() < 2 {
+            return None;
+        }
+        steps.reverse();
+        Some(steps)
+    }
+
+    /// Cuts a chain into groups in which no two coefficients are multiplied.
+    fn group(
+        &self,
+        steps: Vec<Step>,
+        end: NodeId,
+        users: &[smallvec::SmallVec<[NodeId; 2]>],
+    ) -> Chain {
+        let inside: FxHashSet<NodeId> = steps.iter().map(|s| s.value).collect();
+        let mut late: FxHashMap<NodeId, Vec<NodeId>> = FxHashMap::default();
+        for step in &steps {
+            let chain_operands: Vec<NodeId> = match step.kind {
+                StepKind::Negate(o) | StepKind::Scale(o, _) => vec![o],
+                StepKind::Sum { first, second } => [first, second]
+                    .iter()
+                    .filter(|p| p.2)
+                    .map(|p| p.0)
+                    .collect(),
+            };
+            for o in chain_operands {
+                late.entry(o).or_default().push(step.value);
+            }
+        }
+        let mut external: FxHashSet<NodeId> = FxHashSet::default();
+        for step in &steps {
+            let v = step.value;
+            // Used outside, or as a coefficient inside.
+            let within = late.get(&v).map_or(0, |l| l.len());
+            let distinct = users[v.index()]
+                .iter()
+                .filter(|u| inside.contains(u))
+                .count();
+            if users[v.index()].len() != distinct || distinct != within {
+                external.insert(v);
+            }
+        }
+        for (id, _) in &self.circuit.outputs {
+            if inside.contains(id) {
+                external.insert(*id);
+            }
+        }
+        let mut group: FxHashMap<NodeId, usize> = FxHashMap::default();
+        let mut starts: Vec<usize> = vec![0];
+        // Values of the open group that have a coefficient or a constant.
+        let mut loaded: FxHashSet<NodeId> = FxHashSet::default();
+        let mut cut = false;
+        for (i, step) in steps.iter().enumerate() {
+            let heavy = match step.kind {
+                StepKind::Scale(o, _) => loaded.contains(&o),
+                _ => false,
+            };
+            if (heavy || cut) && i > *starts.last().unwrap_or(&0) {
+                starts.push(i);
+                loaded.clear();
+            }
+            cut = external.contains(&step.value);
+            let load = match step.kind {
+                StepKind::Scale(..) => true,
+                StepKind::Negate(o) => loaded.contains(&o),
+                StepKind::Sum { first, second } => [first, second]
+                    .iter()
+                    .any(|p| !p.2 || loaded.contains(&p.0)),
+            };
+            if load {
+                loaded.insert(step.value);
+            }
+            group.insert(step.value, starts.len());
+        }
+        starts.push(steps.len());
+        Chain {
+            steps,
+            group,
+            starts,
+            external,
+            end,
+        }
+    }
+
+    /// When the end of a chain would arrive.
+    fn estimate(&self, chain: &Chain) -> u32 {
+        let mut ready: Vec<u32> = vec![0; chain.starts.len() - 1];
+        let mut base = 0;
+        for step in &chain.steps {
+            let g = chain.group[&step.value] - 1;
+            let mut coefficient = |id: NodeId| ready[g] = ready[g].max(self.rank_of(id));
+            let mut from = |id: NodeId| {
+                if !chain.group.contains_key(&id) {
+                    base = base.max(self.rank_of(id));
+                }
+            };
+            match step.kind {
+                StepKind::Negate(o) => from(o),
+                StepKind::Scale(o, c) => {
+                    from(o);
+                    coefficient(c);
+                }
+                StepKind::Sum { first, second } => {
+                    for p in [first, second] {
+                        if p.2 {
+                            from(p.0);
+                        } else {
+                            coefficient(p.0);
+                        }
+                    }
+                }
+            }
+        }
+        let spread = ready.iter().max().copied().unwrap_or(0);
+        if spread > SPREAD + ready.iter().min().copied().unwrap_or(0) {
+            return u32::MAX;
+        }
+        let mut timing = Timing {
+            base,
+            ready: &ready,
+            memo: &mut FxHashMap::default(),
+        };
+        timing.arrival(ready.len())
+    }
+}
+
+// ---- the shape of the tree ----
+
+/// When maps and values are there, given when coefficients are.
+struct Timing<'a> {
+    base: u32,
+    /// For each group, when its coefficients are there.
+    ready: &'a [u32],
+    memo: &'a mut FxHashMap<(usize, u32), usize>,
+}
+
+impl Timing<'_> {
+    /// How far from group `i` (exclusive) maps can be composed by a deadline, at most to `limit`.
+    fn far(&mut self, i: usize, by: u32, limit: usize) -> usize {
+        if i >= limit || self.ready[i] > by {
+            return i;
+        }
+        if by == 0 {
+            return i + 1;
+        }
+        if let Some(&known) = self.memo.get(&(i, by)) {
+            return known.min(limit);
+        }
+        let m = self.far(i, by - 1, limit);
+        let r = if m == i {
+            i + 1
+        } else {
+            self.far(m, by - 1, limit)
+        };
+        if r < limit {
+            self.memo.insert((i, by), r);
+        }
+        r
+    }
+
+    /// Where the value is met by a map: the group after which it is known, ascending, `limit` last.
+    fn meetings(&mut self, limit: usize) -> Vec<usize> {
+        let mut out = vec![0];
+        let (mut at, mut by) = (0, self.base);
+        while at < limit {
+            by = by.max(self.ready[at]);
+            at = self.far(at, by, limit);
+            out.push(at);
+            by += 1;
+        }
+        out
+    }
+
+    fn arrival(&mut self, limit: usize) -> u32 {
+        let (mut at, mut by) = (0, self.base);
+        while at < limit {
+            by = by.max(self.ready[at]);
+            at = self.far(at, by, limit);
+            by += 1;
+        }
+        by
+    }
+
+    /// Where a range of maps is cut in two.
+    fn middle(&mut self, i: usize, j: usize) -> usize {
+        let mut by = self.ready[i];
+        loop {
+            by += 1;
+            if self.far(i, by, j) >= j {
+                let m = self.far(i, by - 1, j);
+                return m.clamp(i + 1, j - 1);
+            }
+            if by > self.ready[i] + 64 {
+                // A coefficient arrives late: it is split off.
+                let (at, _) = (i..j)
+                    .map(|k| (k, self.ready[k]))
+                    .max_by_key(|(k, r)| (*r, std::cmp::Reverse(*k)))
+                    .unwrap_or((i + 1, 0));
+                return at.clamp(i + 1, j - 1);
+            }
+        }
+    }
+}
+
+// ---- building ----
+
+/// A coefficient: a sign, and a value that is not one.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    negative: bool,
+    by: Option<NodeId>,
+}
+
+const ONE: Entry = Entry {
+    negative: false,
+    by: None,
+};
+
+/// A value as an affine form in earlier values.
+#[derive(Clone, Debug, Default)]
+struct Form {
+    terms: Vec<(NodeId, Entry)>,
+    constant: Option<(NodeId, bool)>,
+}
+
+/// What is built of a chain so far.
+#[derive(Debug, Default)]
+struct Built {
+    forms: FxHashMap<(usize, usize, NodeId), Form>,
+    values: FxHashMap<NodeId, NodeId>,
+    ready: Vec<u32>,
+    memo: FxHashMap<(usize, u32), usize>,
+}
+
+struct Tree<'a> {
+    chain: &'a Chain,
+    build: &'a mut Build,
+    /// What nodes outside became.
+    map: &'a [NodeId],
+    key: Key,
+    span: Span,
+    built: &'a mut Built,
+}
+
+impl Tree<'_> {
+    fn group_of(&self, id: NodeId) -> usize {
+        self.chain.group.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Finds the forms of groups up to `limit`, and when their coefficients are there.
+    fn prepare(&mut self, limit: usize) {
+        while self.built.ready.len() < limit {
+            let g = self.built.ready.len();
+            let mut ready = 0;
+            for i in self.chain.starts[g]..self.chain.starts[g + 1] {
+                let step = self.chain.steps[i];
+                let form = match step.kind {
+                    StepKind::Negate(o) => {
+                        let mut f = self.within(g, o);
+                        f.terms.iter_mut().for_each(|t| t.1.negative ^= true);
+                        f.constant = f.constant.map(|(c, n)| (c, !n));
+                        f
+                    }
+                    StepKind::Scale(o, c) => {
+                        let f = self.within(g, o);
+                        let c = Entry {
+                            negative: false,
+                            by: Some(self.map[c.index()]),
+                        };
+                        self.scaled(&f, c)
+                    }
+                    StepKind::Sum { first, second } => {
+                        let mut total = Form::default();
+                        for (o, negative, inside) in [first, second] {
+                            let f = if inside {
+                                self.within(g, o)
+                            } else {
+                                Form {
+                                    terms: Vec::new(),
+                                    constant: Some((self.map[o.index()], false)),
+                                }
+                            };
+                            let sign = Entry { negative, by: None };
+                            let f = self.scaled(&f, sign);
+                            self.accumulate(&mut total, f);
+                        }
+                        total
+                    }
+                };
+                for id in form
+                    .terms
+                    .iter()
+                    .filter_map(|t| t.1.by)
+                    .chain(form.constant.map(|c| c.0))
+                {
+                    ready = ready.max(rank(self.key, self.build.fact(id)));
+                }
+                self.built.forms.insert((g, g + 1, step.value), form);
+            }
+            self.built.ready.push(ready);
+        }
+    }
+
+    /// A value as a form over what is known before group `g` (from 0).
+    fn within(&self, g: usize, id: NodeId) -> Form {
+        if self.group_of(id) == g + 1 {
+            if let Some(f) = self.built.forms.get(&(g, g + 1, id)) {
+                return f.clone();
+            }
+        }
+        Form {
+            terms: vec![(id, ONE)],
+            constant: None,
+        }
+    }
+
+    fn product(&mut self, a: Entry, b: Entry) -> Entry {
+        Entry {
+            negative: a.negative ^ b.negative,
+            by: match (a.by, b.by) {
+                (Some(x), Some(y)) => Some(self.build.mul(x, y, self.span)),
+                (x, y) => x.or(y),
+            },
+        }
+    }
+
+    fn scaled(&mut self, form: &Form, by: Entry) -> Form {
+        let terms = form
+            .terms
+            .iter()
+            .map(|(id, e)| (*id, self.product(*e, by)))
+            .collect();
+        let constant = form.constant.map(|(c, negative)| {
+            let e = self.product(
+                Entry {
+                    negative,
+                    by: Some(c),
+                },
+                by,
+            );
+            (e.by.unwrap_or(c), e.negative)
+        });
+        Form { terms, constant }
+    }
+
+    fn signed(&mut self, a: (NodeId, bool), b: (NodeId, bool)) -> (NodeId, bool) {
+        match (a.1, b.1) {
+            (false, false) => (self.build.add(a.0, b.0, self.span), false),
+            (true, true) => (self.build.add(a.0, b.0, self.span), true),
+            (false, true) => (self.build.sub(a.0, b.0, self.span), false),
+            (true, false) => (self.build.sub(b.0, a.0, self.span), false),
+        }
+    }
+
+    fn accumulate(&mut self, total: &mut Form, more: Form) {
+        for (id, e) in more.terms {
+            match total.terms.iter().position(|t| t.0 == id) {
+                None => total.terms.push((id, e)),
+                Some(at) => {
+                    let old = total.terms[at].1;
+                    let like = old.by.or(e.by);
+                    let mut node = |e: Entry| {
+                        let by = match (e.by, like) {
+                            (Some(by), _) => by,
+                            (None, Some(like)) => {
+                                let shape = self.build.shape(like);
+                                self.build.uniform(1.0, &shape, self.span)
+                            }
+                            (None, None) => {
+                                let shape = self.build.shape(self.map_of(id));
+                                self.build.uniform(1.0, &shape, self.span)
+                            }
+                        };
+                        (by, e.negative)
+                    };
+                    let (a, b) = (node(old), node(e));
+                    let (by, negative) = self.signed(a, b);
+                    total.terms[at].1 = match self.build.uniform_value(by) {
+                        Some(1.0) => Entry { negative, by: None },
+                        _ => Entry {
+                            negative,
+                            by: Some(by),
+                        },
+                    };
+                }
+            }
+        }
+        total
+            .terms
+            .retain(|t| t.1.by.and_then(|by| self.build.uniform_value(by)) != Some(0.0));
+        total.constant = match (total.constant, more.constant) {
+            (Some(a), Some(b)) => Some(self.signed(a, b)),
+            (a, b) => a.or(b),
+        };
+    }
+
+    /// A new node of the shape of the chain's values.
+    fn map_of(&self, id: NodeId) -> NodeId {
+        let outside = self.chain.steps.iter().find_map(|s| match s.kind {
+            StepKind::Scale(_, c) => Some(c),
+            StepKind::Sum { first, second } => [first, second].iter().find(|p| !p.2).map(|p| p.0),
+            StepKind::Negate(_) => None,
+        });
+        let at = match self.group_of(id) {
+            0 => id,
+            _ => outside.unwrap_or(id),
+        };
+        self.map[at.index()]
+    }
+
+    fn timing(&mut self, base: u32) -> Timing<'_> {
+        Timing {
+            base,
+            ready: &self.built.ready,
+            memo: &mut self.built.memo,
+        }
+    }
+
+    /// A value of group j as a form over what is known after group i.
+    fn form(&mut self, i: usize, j: usize, id: NodeId) -> Form {
+        let g = self.group_of(id);
+        if g <= i {
+            return Form {
+                terms: vec![(id, ONE)],
+                constant: None,
+            };
+        }
+        let j = j.min(g);
+        if let Some(known) = self.built.forms.get(&(i, j, id)) {
+            return known.clone();
+        }
+        let m = self.timing(0).middle(i, j);
+        let upper = self.form(m, j, id);
+        let mut total = Form {
+            terms: Vec::new(),
+            constant: upper.constant,
+        };
+        for (inner, e) in upper.terms {
+            let lower = self.form(i, m, inner);
+            let part = self.scaled(&lower, e);
+            self.accumulate(&mut total, part);
+        }
+        self.built.forms.insert((i, j, id), total.clone());
+        total
+    }
+
+    /// A value of the chain at the least depth.
+    fn value(&mut self, id: NodeId) -> NodeId {
+        let g = self.group_of(id);
+        if g == 0 {
+            return self.map[id.index()];
+        }
+        if let Some(&known) = self.built.values.get(&id) {
+            return known;
+        }
+        self.prepare(g);
+        let base = self
+            .chain
+            .steps
+            .iter()
+            .flat_map(|s| match s.kind {
+                StepKind::Negate(o) | StepKind::Scale(o, _) => [Some(o), None],
+                StepKind::Sum { first, second } => {
+                    [first.2.then_some(first.0), second.2.then_some(second.0)]
+                }
+            })
+            .flatten()
+            .take(2 * WIDTH)
+            .filter(|o| self.group_of(*o) == 0)
+            .map(|o| rank(self.key, self.build.fact(self.map[o.index()])))
+            .max()
+            .unwrap_or(0);
+        let meetings = self.timing(base).meetings(g);
+        let from = meetings[meetings.len() - 2];
+        let form = self.form(from, g, id);
+        let mut items: Vec<(NodeId, bool)> = Vec::new();
+        for (inner, e) in &form.terms {
+            let v = self.value(*inner);
+            let v = match e.by {
+                Some(by) => self.build.mul(by, v, self.span),
+                None => v,
+            };
+            items.push((v, e.negative));
+        }
+        items.extend(form.constant);
+        let value = match super::balance::add_all(self.build, &items, self.span) {
+            Some((v, true, _)) => self.build.neg(v, self.span),
+            Some((v, false, _)) => v,
+            None => {
+                let shape = self.build.shape(self.map_of(id));
+                self.build.uniform(0.0, &shape, self.span)
+            }
+        };
+        self.built.values.insert(id, value);
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::balance::by_levels;
+    use crate::tensor::cost::cost;
+    use crate::tensor::simplify::simplify;
+    use crate::tensor::testing::{Program, assert_same, products};
+
+    fn done(p: &Program) -> Circuit<Tensor> {
+        let before = simplify(&p.circuit, Simplify::All);
+        let after = scan(&before, by_levels);
+        assert_same(&p.circuit, &after);
+        after
+    }
+
+    #[test]
+    fn first_order_recurrences_take_logarithmic_depth() {
+        for (terms, depth) in [(4, 2), (8, 3), (16, 4), (100, 7)] {
+            let mut p = Program::new();
+            let mut r = p.secret();
+            for _ in 1..terms {
+                let (a, b) = (p.secret(), p.secret());
+                let m = p.mul(r, a);
+                r = p.add(m, b);
+            }
+            p.output(r);
+            let after = done(&p);
+            assert_eq!(cost(&after).depth, depth, "{terms} terms");
+            assert!(products(&after) < 2 * terms);
+        }
+    }
+
+    #[test]
+    fn all_prefix_products_take_logarithmic_depth() {
+        let mut p = Program::new();
+        let mut r = p.secret();
+        p.output(r);
+        for _ in 1..16 {
+            let a = p.secret();
+            r = p.mul(r, a);
+            p.output(r);
+        }
+        let after = done(&p);
+        assert_eq!(cost(&after).depth, 4);
+        assert!(products(&after) <= 32);
+    }
+
+    #[test]
+    fn second_order_recurrences_take_logarithmic_depth() {
+        let mut p = Program::new();
+        let (mut x, mut y) = (p.secret(), p.secret());
+        for _ in 0..8 {
+            let (a, b) = (p.secret(), p.secret());
+            let m = p.mul(a, y);
+            let n = p.mul(b, x);
+            let next = p.add(m, n);
+            x = y;
+            y = next;
+        }
+        p.output(y);
+        let after = done(&p);
+        assert!(cost(&after).depth <= 4, "{}", cost(&after).depth);
+        assert!(products(&after) <= 32, "{}", products(&after));
+    }
+
+    #[test]
+    fn late_operands_move_outward() {
+        // (l·b + c)·d with l at depth 3: one level after l.
+        let mut p = Program::new();
+        let (x, b, c, d) = (p.secret(), p.secret(), p.secret(), p.secret());
+        let mut l = x;
+        for _ in 0..3 {
+            let s = p.add(l, c);
+            l = p.mul(s, s);
+        }
+        let m = p.mul(l, b);
+        let m = p.sub(c, m);
+        let m = p.mul(m, d);
+        p.output(m);
+        assert_eq!(cost(&done(&p)).depth, 4);
+    }
+}
