@@ -662,7 +662,7 @@ impl Context {
         let polys = a
             .polys
             .iter()
-            .map(|x| self.divide(x, converter, &[below.limbs()], below.limbs()))
+            .map(|x| self.divide(x, converter, &[below.limbs()], below.limbs(), None))
             .collect();
         Ok(Ciphertext {
             polys,

@@ -10,6 +10,7 @@ use hecc_params::{GaloisElement, Level, RotationStep, Scale};
 
 use crate::context::Context;
 use crate::encoder::enter_float;
+use crate::ring::automorphism::{Factor, Permutation};
 use crate::ring::basis::Converter;
 use crate::ring::kernels::KeyRow;
 use crate::ring::{Coeff, Eval, Poly};
@@ -26,12 +27,24 @@ pub enum Weight<'a> {
     Plain(&'a ExtendedPlaintext),
 }
 
-/// The digits of a polynomial, ready for conversion: for each digit its y_i and its v.
+/// The digits of a polynomial.
 struct Digits<'a> {
     poly: &'a Poly<Eval>,
     level: Level,
-    prepared: Vec<Poly<Coeff>>,
+    form: DigitForm,
 }
+
+enum DigitForm {
+    /// Ready for conversion: for each digit its y_i and its v. Each prime converts when it is its
+    /// turn.
+    Prepared(Vec<Poly<Coeff>>),
+    /// Converted to all primes, digit after digit; a digit's own limbs hold anything. For polynomials
+    /// whose prepared digits do not stay in the second cache from one prime to the next.
+    Extended(Vec<Poly<Eval>>),
+}
+
+/// Most bytes of prepared digits that are read again for every prime.
+const PREPARED_BYTES: usize = 1 << 20;
 
 /// What happens to one copy in a sum of rotated copies.
 struct Term<'a> {
@@ -48,13 +61,14 @@ enum TermWeight<'a> {
 
 impl Context {
     /// Divides by the product of some limbs of `x` and rounds. `x` has limbs of primes 0, 1, …, and
-    /// those of `converter` at the places `sources`; the result has `targets` limbs.
+    /// those of `converter` at the places `sources`; the result has `targets` limbs, permuted if so asked.
     pub(crate) fn divide(
         &self,
         x: &Poly<Eval>,
         converter: &Converter,
         sources: &[usize],
         targets: usize,
+        permutation: Option<&Permutation>,
     ) -> Poly<Eval> {
         let prepared = self.prepare(x, converter, sources);
         let mut out: Poly<Eval> = self.uninit(targets);
@@ -64,7 +78,10 @@ impl Context {
             converter.convert(self.primes(), j, prepared.words(), work.words_mut());
             ntt.forward(work.words_mut());
             let (m, c) = (&ntt.modulus, converter.inverse[j]);
-            m.sub_mul_const_to(out, x.limb(j), work.words(), c);
+            match permutation {
+                None => m.sub_mul_const_to(out, x.limb(j), work.words(), c),
+                Some(p) => p.sub_mul_const_to(m, out, x.limb(j), work.words(), c),
+            }
         });
         out
     }
@@ -89,20 +106,37 @@ impl Context {
     fn digits_of<'a>(&self, poly: &'a Poly<Eval>, level: Level) -> Digits<'a> {
         let alpha = self.parameters().digit_limbs();
         let limbs = level.limbs();
-        let prepared = (0..limbs)
-            .step_by(alpha)
-            .enumerate()
-            .map(|(d, first)| {
-                let count = alpha.min(limbs - first);
-                let sources: Vec<usize> = (first..first + count).collect();
-                self.prepare(poly, self.up(d, count), &sources)
-            })
-            .collect();
-        Digits {
-            poly,
-            level,
-            prepared,
-        }
+        let prepare = |d: usize| {
+            let first = d * alpha;
+            let count = alpha.min(limbs - first);
+            let sources: Vec<usize> = (first..first + count).collect();
+            let converter = self.up(d, count);
+            (self.prepare(poly, converter, &sources), converter)
+        };
+        let digits = self.digits(level);
+        let form = if (limbs + digits) * self.n() * 8 <= PREPARED_BYTES {
+            DigitForm::Prepared((0..digits).map(|d| prepare(d).0).collect())
+        } else {
+            let extend = |d: usize| {
+                let (prepared, converter) = prepare(d);
+                let mut extended: Poly<Eval> = self.uninit(limbs + self.special());
+                self.each_limb(&mut extended, |j, limb| {
+                    let prime = self.extended_prime(level, j);
+                    if !self.own_limb(prime, d) {
+                        converter.convert(self.primes(), prime, prepared.words(), limb);
+                        self.primes()[prime].forward(limb);
+                    }
+                });
+                extended
+            };
+            DigitForm::Extended((0..digits).map(extend).collect())
+        };
+        Digits { poly, level, form }
+    }
+
+    /// Whether a prime belongs to a digit.
+    fn own_limb(&self, prime: usize, digit: usize) -> bool {
+        prime < self.chain() && prime / self.parameters().digit_limbs() == digit
     }
 
     /// Calls `f(all digits modulo the prime of extended limb j, in NTT form)`.
@@ -111,20 +145,34 @@ impl Context {
         let alpha = self.parameters().digit_limbs();
         let limbs = digits.level.limbs();
         let prime = self.extended_prime(digits.level, j);
-        let count = digits.prepared.len();
-        let mut work: Poly<Eval> = self.uninit(count);
+        let count = self.digits(digits.level);
         let mut slices: Vec<&[u64]> = Vec::with_capacity(count);
-        for (d, limb) in work.words_mut().chunks_mut(n).enumerate() {
-            if prime < self.chain() && prime / alpha == d {
-                slices.push(digits.poly.limb(prime));
-                continue;
+        match &digits.form {
+            DigitForm::Extended(extended) => {
+                for (d, extended) in extended.iter().enumerate() {
+                    slices.push(if self.own_limb(prime, d) {
+                        digits.poly.limb(prime)
+                    } else {
+                        extended.limb(j)
+                    });
+                }
+                f(&slices)
             }
-            let converter = self.up(d, alpha.min(limbs - d * alpha));
-            converter.convert(self.primes(), prime, digits.prepared[d].words(), limb);
-            self.primes()[prime].forward(limb);
-            slices.push(limb);
+            DigitForm::Prepared(prepared) => {
+                let mut work: Poly<Eval> = self.uninit(count);
+                for (d, limb) in work.words_mut().chunks_mut(n).enumerate() {
+                    if self.own_limb(prime, d) {
+                        slices.push(digits.poly.limb(prime));
+                        continue;
+                    }
+                    let converter = self.up(d, alpha.min(limbs - d * alpha));
+                    converter.convert(self.primes(), prime, prepared[d].words(), limb);
+                    self.primes()[prime].forward(limb);
+                    slices.push(limb);
+                }
+                f(&slices)
+            }
         }
-        f(&slices)
     }
 
     /// The row of a key for extended limb j of a polynomial at `level`.
@@ -183,16 +231,21 @@ impl Context {
     }
 
     /// Divides by P.
-    fn mod_down(&self, x: &Poly<Eval>, level: Level) -> Result<Poly<Eval>> {
+    fn mod_down(
+        &self,
+        x: &Poly<Eval>,
+        level: Level,
+        permutation: Option<&Permutation>,
+    ) -> Result<Poly<Eval>> {
         let sources: Vec<usize> = (level.limbs()..level.limbs() + self.special()).collect();
-        Ok(self.divide(x, self.down()?, &sources, level.limbs()))
+        Ok(self.divide(x, self.down()?, &sources, level.limbs(), permutation))
     }
 
     /// Divides by P and the last prime of the level.
     fn mod_down_rescale(&self, x: &Poly<Eval>, level: Level) -> Poly<Eval> {
         let last = level.limbs() - 1;
         let sources: Vec<usize> = (last..level.limbs() + self.special()).collect();
-        self.divide(x, self.down_rescale(level), &sources, last)
+        self.divide(x, self.down_rescale(level), &sources, last, None)
     }
 
     fn relinearization_key<'a>(
@@ -236,7 +289,7 @@ impl Context {
         let products = self.relinearization_products(a, keys)?;
         let mut polys = Vec::with_capacity(2);
         for x in &products {
-            polys.push(self.mod_down(x, a.level)?);
+            polys.push(self.mod_down(x, a.level, None)?);
         }
         Ok(Ciphertext {
             polys,
@@ -404,13 +457,7 @@ impl Context {
             let permutation = self.permutation(*element);
             let mut polys = Vec::with_capacity(2);
             for x in [x0, x1] {
-                let plain = self.mod_down(&x, a.level)?;
-                drop(x);
-                let mut permuted: Poly<Eval> = self.uninit(a.level.limbs());
-                self.each_limb(&mut permuted, |j, limb| {
-                    permutation.apply(self.path(), limb, plain.limb(j));
-                });
-                polys.push(permuted);
+                polys.push(self.mod_down(&x, a.level, Some(&permutation))?);
             }
             out.push(Ciphertext {
                 polys,
@@ -440,7 +487,7 @@ impl Context {
         let (sums, slots) = self.rotated_products(a, terms, scale, keys)?;
         let mut polys = Vec::with_capacity(2);
         for x in &sums {
-            polys.push(self.mod_down(x, a.level)?);
+            polys.push(self.mod_down(x, a.level, None)?);
         }
         Ok(Ciphertext {
             polys,
@@ -555,14 +602,12 @@ impl Context {
             let m = self.modulus(prime);
             s0.fill(0);
             s1.fill(0);
-            let mut work: Poly<Eval> = self.uninit(4);
-            let (t, u) = work.words_mut().split_at_mut(2 * n);
-            let (t0, t1) = t.split_at_mut(n);
-            let (u0, u1) = u.split_at_mut(n);
+            let mut work: Poly<Eval> = self.uninit(2);
+            let (t0, t1) = work.words_mut().split_at_mut(n);
             self.with_digits(&digits, j, |x| {
                 for ((term, weight_level), permutation) in checked.iter().zip(&permutations) {
-                    let (r0, r1): (&[u64], &[u64]) = match (term.rotation, permutation) {
-                        (Some((key, _)), Some(permutation)) => {
+                    match (term.rotation, permutation) {
+                        (Some((key, _)), Some(_)) => {
                             let row = self.key_row(key, a.level, j);
                             if j < limbs {
                                 let c = [a.polys[0].limb(j)];
@@ -570,35 +615,27 @@ impl Context {
                             } else {
                                 m.key_dot(t0, t1, x, &row, &[], 0);
                             }
-                            permutation.apply(self.path(), u0, t0);
-                            permutation.apply(self.path(), u1, t1);
-                            (u0, u1)
                         }
                         _ if j < limbs => {
-                            m.mul_const_to(u0, a.polys[0].limb(j), down.product[j]);
-                            m.mul_const_to(u1, a.polys[1].limb(j), down.product[j]);
-                            (u0, u1)
+                            m.mul_const_to(t0, a.polys[0].limb(j), down.product[j]);
+                            m.mul_const_to(t1, a.polys[1].limb(j), down.product[j]);
                         }
                         _ => continue,
+                    }
+                    let weight = match &term.weight {
+                        TermWeight::One => Factor::Number(m.enter(1)),
+                        TermWeight::Integer(w) => Factor::Number(enter_float(m, *w)),
+                        TermWeight::Plain(p) => Factor::Limb(p.limb(if j < limbs {
+                            j
+                        } else {
+                            j - limbs + weight_level.limbs()
+                        })),
                     };
-                    match &term.weight {
-                        TermWeight::One => {
-                            m.add_assign(s0, r0);
-                            m.add_assign(s1, r1);
-                        }
-                        TermWeight::Integer(w) => {
-                            let w = enter_float(m, *w);
-                            m.mul_const_add_assign(s0, r0, w);
-                            m.mul_const_add_assign(s1, r1, w);
-                        }
-                        TermWeight::Plain(p) => {
-                            let limb = if j < limbs {
-                                j
-                            } else {
-                                j - limbs + weight_level.limbs()
-                            };
-                            m.mul_add_assign(s0, r0, p.limb(limb));
-                            m.mul_add_assign(s1, r1, p.limb(limb));
+                    for (s, t) in [(&mut *s0, &*t0), (&mut *s1, &*t1)] {
+                        match (permutation, weight) {
+                            (Some(p), weight) => p.mul_add_assign(m, s, t, weight),
+                            (None, Factor::Limb(w)) => m.mul_add_assign(s, t, w),
+                            (None, Factor::Number(w)) => m.mul_const_add_assign(s, t, w),
                         }
                     }
                 }

@@ -367,6 +367,12 @@ fn everything_without_special_primes() {
     repertoire(parameters(12, 49, 3, 0), Options::from_environment(), 2048);
 }
 
+/// Large enough that the digits of a key switch are converted digit by digit.
+#[test]
+fn everything_with_a_long_chain() {
+    repertoire(parameters(13, 49, 14, 2), Options::from_environment(), 4096);
+}
+
 #[test]
 fn everything_in_parallel_and_portable() {
     let parallel = Options {

@@ -7,6 +7,9 @@
 use hecc_params::GaloisElement;
 
 use super::kernels::Path;
+#[cfg(target_arch = "x86_64")]
+use super::kernels::ifma;
+use super::modulus::Modulus;
 
 pub(crate) struct Permutation {
     /// For each block of the result, the block it comes from.
@@ -54,6 +57,66 @@ impl Permutation {
             }
         }
     }
+
+    /// out = the permuted (x − t)·c/R.
+    pub(crate) fn sub_mul_const_to(
+        &self,
+        m: &Modulus,
+        out: &mut [u64],
+        x: &[u64],
+        t: &[u64],
+        c: u64,
+    ) {
+        assert!(x.len() == 8 * self.source.len() && t.len() == x.len() && out.len() == x.len());
+        #[cfg(target_arch = "x86_64")]
+        if m.path == Path::Ifma {
+            ifma::permuted_sub_mul_const(m, out, x, t, c, &self.source, &self.within);
+            return;
+        }
+        for (i, out) in out.iter_mut().enumerate() {
+            let from = self.source_of(i);
+            *out = m.mul(m.sub(x[from], t[from]), c);
+        }
+    }
+
+    /// acc += the permuted `input` times `weight`/R.
+    pub(crate) fn mul_add_assign(
+        &self,
+        m: &Modulus,
+        acc: &mut [u64],
+        input: &[u64],
+        weight: Factor<'_>,
+    ) {
+        assert!(input.len() == 8 * self.source.len() && acc.len() == input.len());
+        if let Factor::Limb(w) = weight {
+            assert!(w.len() == input.len());
+        }
+        #[cfg(target_arch = "x86_64")]
+        if m.path == Path::Ifma {
+            ifma::permuted_mul_add(m, acc, input, weight, &self.source, &self.within);
+            return;
+        }
+        for (i, acc) in acc.iter_mut().enumerate() {
+            let w = match weight {
+                Factor::Number(w) => w,
+                Factor::Limb(w) => w[i],
+            };
+            *acc = m.add(*acc, m.mul(input[self.source_of(i)], w));
+        }
+    }
+
+    fn source_of(&self, i: usize) -> usize {
+        8 * self.source[i / 8] as usize + (self.within[i / 8] >> (8 * (i % 8)) & 7) as usize
+    }
+}
+
+/// What a permuted limb is multiplied by.
+#[derive(Clone, Copy)]
+pub(crate) enum Factor<'a> {
+    /// The same number everywhere.
+    Number(u64),
+    /// A number for each value.
+    Limb(&'a [u64]),
 }
 
 #[cfg(target_arch = "x86_64")]

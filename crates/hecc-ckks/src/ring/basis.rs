@@ -78,9 +78,13 @@ impl Converter {
         }
     }
 
-    /// How many limbs [`Self::prepare`] fills: one per source and one for v.
+    /// How many limbs are prepared: one per source, and one for v unless there is but one source, whose
+    /// residues are centred as they are.
     pub(crate) fn prepared_limbs(&self) -> usize {
-        self.sources.len() + 1
+        match self.sources.len() {
+            1 => 1,
+            k => k + 1,
+        }
     }
 
     /// Takes source limb number `i` (NTT form, already copied to `limb`) to y_i.
@@ -93,6 +97,9 @@ impl Converter {
     /// Fills the last limb of `prepared` with v, the others being y_i.
     pub(crate) fn prepare_quotient(&self, path: Path, prepared: &mut [u64]) {
         let k = self.sources.len();
+        if k == 1 {
+            return;
+        }
         let n = prepared.len() / (k + 1);
         let (y, v) = prepared.split_at_mut(k * n);
         kernels::quotient(path, v, y, &self.reciprocal);
@@ -102,6 +109,15 @@ impl Converter {
     pub(crate) fn convert(&self, primes: &[Ntt], j: usize, prepared: &[u64], out: &mut [u64]) {
         let m = &primes[j].modulus;
         let n = out.len();
+        if let &[source] = &self.sources[..] {
+            let p = primes[source].modulus.q;
+            if self.wide {
+                kernels::portable::centre_to(m, out, prepared, p);
+            } else {
+                m.centre_to(out, prepared, p);
+            }
+            return;
+        }
         let mut x: [&[u64]; 16] = [&[]; 16];
         let k = self.sources.len() + 1;
         let many: Vec<&[u64]>;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-use super::automorphism::Permutation;
+use super::automorphism::{Factor, Permutation};
 use super::basis::Converter;
 use super::kernels::{self, KeyRow, Path};
 use super::modulus::{MAX_TERMS, Modulus};
@@ -168,6 +168,14 @@ fn kernels_agree_on_all_paths() {
                         .map(|x| if x & 4 == 0 { x } else { -x })
                         .collect();
                     with(&|o| m.enter_signed_to(o, &signed));
+                    let permutation = Permutation::new(n, GaloisElement(25));
+                    with(&|o| permutation.sub_mul_const_to(m, o, &a, &t, c));
+                    with(&|o| permutation.mul_add_assign(m, o, &a, Factor::Limb(&b)));
+                    with(&|o| permutation.mul_add_assign(m, o, &a, Factor::Number(c)));
+                    for p in [q, (1 << 50) - 27, (1 << 25) + 1] {
+                        let y: Vec<u64> = a.iter().map(|x| x % p.min(1 << 50)).collect();
+                        with(&|o| m.centre_to(o, &y, p.min((1 << 50) - 1)));
+                    }
                     outs
                 };
                 for (number, (fast, slow)) in all(&quick).iter().zip(all(&slow)).enumerate() {

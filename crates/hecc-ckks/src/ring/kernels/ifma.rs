@@ -8,6 +8,7 @@
 use std::arch::x86_64::*;
 
 use super::KeyRow;
+use crate::ring::automorphism::Factor;
 use crate::ring::modulus::{MAX_TERMS, Modulus};
 
 /// Whether this processor has what [`Path::Ifma`](super::Path::Ifma) needs.
@@ -374,6 +375,17 @@ define! {
             start = end;
         }
     }
+    fn centre_to(m, out: &mut [u64], y: &[u64], p: u64) {
+        let offset = _mm512_set1_epi64(((1u64 << 50).div_ceil(m.q) * m.q) as i64);
+        let half = _mm512_set1_epi64((p / 2) as i64);
+        let p = _mm512_set1_epi64(p as i64);
+        let r2 = _mm512_set1_epi64(m.r2 as i64);
+        map!(m, k, out = |v = y| {
+            let above = _mm512_cmpgt_epu64_mask(v, half);
+            let v = _mm512_add_epi64(v, offset);
+            mul1(k, _mm512_mask_sub_epi64(v, above, v, p), r2)
+        })
+    }
     fn enter_signed_to(m, out: &mut [u64], x: &[i64]) {
         let n = out.len();
         same_length!(n, x.len());
@@ -399,6 +411,102 @@ define! {
             i += LANES;
         }
     }
+}
+
+/// Block `block` of eight of a permuted limb.
+///
+/// # Safety
+/// The limb has 8·(source + 1) words for every entry of `source`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+unsafe fn load_permuted(x: *const u64, source: &[u32], within: &[u64], block: usize) -> __m512i {
+    let index = _mm512_cvtepu8_epi64(_mm_cvtsi64_si128(within[block] as i64));
+    // SAFETY: passed on to the caller.
+    let v = unsafe { load(x, 8 * source[block] as usize) };
+    _mm512_permutexvar_epi64(index, v)
+}
+
+/// See [`Permutation::sub_mul_const_to`](crate::ring::automorphism::Permutation::sub_mul_const_to), which
+/// checks the lengths.
+pub(crate) fn permuted_sub_mul_const(
+    m: &Modulus,
+    out: &mut [u64],
+    x: &[u64],
+    t: &[u64],
+    c: u64,
+    source: &[u32],
+    within: &[u64],
+) {
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+    fn compiled(
+        m: &Modulus,
+        out: &mut [u64],
+        (x, t): (&[u64], &[u64]),
+        c: u64,
+        (source, within): (&[u32], &[u64]),
+    ) {
+        let n = out.len();
+        same_length!(n, x.len(), t.len(), 8 * source.len(), 8 * within.len());
+        let k = constants(m);
+        let c = _mm512_set1_epi64(c as i64);
+        for block in 0..n / LANES {
+            // SAFETY: a permutation's sources are blocks of a limb; all limbs have n words.
+            unsafe {
+                let x = load_permuted(x.as_ptr(), source, within, block);
+                let t = load_permuted(t.as_ptr(), source, within, block);
+                store(out.as_mut_ptr(), block * LANES, mul1(k, sub1(k, x, t), c));
+            }
+        }
+    }
+    // SAFETY: `Path::Ifma` is only chosen after `available`.
+    unsafe { compiled(m, out, (x, t), c, (source, within)) }
+}
+
+/// See [`Permutation::mul_add_assign`](crate::ring::automorphism::Permutation::mul_add_assign), which
+/// checks the lengths.
+pub(crate) fn permuted_mul_add(
+    m: &Modulus,
+    acc: &mut [u64],
+    input: &[u64],
+    weight: Factor<'_>,
+    source: &[u32],
+    within: &[u64],
+) {
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+    fn compiled(
+        m: &Modulus,
+        acc: &mut [u64],
+        input: &[u64],
+        weight: Factor<'_>,
+        source: &[u32],
+        within: &[u64],
+    ) {
+        let n = acc.len();
+        same_length!(n, input.len(), 8 * source.len(), 8 * within.len());
+        let k = constants(m);
+        let (number, limb) = match weight {
+            Factor::Number(w) => (_mm512_set1_epi64(w as i64), None),
+            Factor::Limb(w) => {
+                same_length!(n, w.len());
+                (k.zero, Some(w.as_ptr()))
+            }
+        };
+        for block in 0..n / LANES {
+            let i = block * LANES;
+            // SAFETY: a permutation's sources are blocks of a limb; all limbs have n words.
+            unsafe {
+                let x = load_permuted(input.as_ptr(), source, within, block);
+                let w = match limb {
+                    Some(w) => load(w, i),
+                    None => number,
+                };
+                let sum = add1(k, load(acc.as_ptr(), i), mul1(k, x, w));
+                store(acc.as_mut_ptr(), i, sum);
+            }
+        }
+    }
+    // SAFETY: `Path::Ifma` is only chosen after `available`.
+    unsafe { compiled(m, acc, input, weight, source, within) }
 }
 
 /// [`Modulus::key_dot`] for D digits, or any number when D is 0.

@@ -167,6 +167,15 @@ define! {
             }
         }
     }
+    fn centre_to(m, out: &mut [u64], y: &[u64], p: u64) {
+        for (out, &y) in out.iter_mut().zip(y) {
+            *out = if y > p / 2 {
+                m.neg(m.enter(p - y))
+            } else {
+                m.enter(y)
+            };
+        }
+    }
     fn enter_signed_to(m, out: &mut [u64], x: &[i64]) {
         for (out, &x) in out.iter_mut().zip(x) {
             *out = m.enter_signed(x);
