@@ -9,6 +9,7 @@ use hecc_params::{Level, LogN, Scale};
 use num_complex::Complex64;
 
 use crate::context::{Context, MAX_PRIMES};
+use crate::ring::kernels::Path;
 use crate::ring::{Coeff, Eval, Poly};
 use crate::{Error, ExtendedPlaintext, Plaintext, Result};
 
@@ -40,38 +41,181 @@ impl Embedding {
     }
 
     /// Slots to coefficients, unscaled: S times w, in place.
-    pub(crate) fn inverse(&self, re: &mut [f64], im: &mut [f64]) {
-        let mut h = re.len() / 2;
-        while h >= 1 {
-            let (c, s) = (&self.cos[h..2 * h], &self.sin[h..2 * h]);
-            for (re, im) in re.chunks_exact_mut(2 * h).zip(im.chunks_exact_mut(2 * h)) {
-                fft::inverse_stage(re, im, c, s);
-            }
-            h /= 2;
-        }
-        bit_reverse(re, im);
+    pub(crate) fn inverse(&self, path: Path, re: &mut [f64], im: &mut [f64]) {
+        fft::inverse(path, re, im, &self.cos, &self.sin);
     }
 
     /// Coefficients to slots, in place.
-    pub(crate) fn forward(&self, re: &mut [f64], im: &mut [f64]) {
-        bit_reverse(re, im);
-        let mut h = 1;
-        while h < re.len() {
-            let (c, s) = (&self.cos[h..2 * h], &self.sin[h..2 * h]);
-            for (re, im) in re.chunks_exact_mut(2 * h).zip(im.chunks_exact_mut(2 * h)) {
-                fft::forward_stage(re, im, c, s);
-            }
-            h *= 2;
-        }
+    pub(crate) fn forward(&self, path: Path, re: &mut [f64], im: &mut [f64]) {
+        fft::forward(path, re, im, &self.cos, &self.sin);
     }
 }
 
+/// The transforms and the conversions around them, in plain Rust; compiled again for AVX-512, where the compiler
+/// vectorises them. The operations and their order are the same, and so are the results.
 mod fft {
+    use super::Path;
+
+    /// Below this the last stages are done one by one.
+    const SMALL: usize = 64;
+
+    macro_rules! define {
+        ($($(#[$doc:meta])* fn $name:ident($($arg:ident : $ty:ty),*) $(-> $out:ty)? $body:block)*) => {
+            mod portable {
+                use super::*;
+                $(
+                    #[inline(always)]
+                    pub(super) fn $name($($arg: $ty),*) $(-> $out)? $body
+                )*
+            }
+            #[cfg(target_arch = "x86_64")]
+            mod avx512 {
+                $(
+                    #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+                    pub(super) fn $name($($arg: $ty),*) $(-> $out)? {
+                        super::portable::$name($($arg),*)
+                    }
+                )*
+            }
+            $(
+                $(#[$doc])*
+                #[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "a call of a function with target features"))]
+                pub(super) fn $name(path: Path, $($arg: $ty),*) $(-> $out)? {
+                    #[cfg(target_arch = "x86_64")]
+                    if path == Path::Ifma {
+                        // SAFETY: `Path::Ifma` is only chosen after the processor was asked for these features.
+                        return unsafe { avx512::$name($($arg),*) };
+                    }
+                    let _ = path;
+                    portable::$name($($arg),*)
+                }
+            )*
+        };
+    }
+
+    define! {
+        /// Stages from the longest down, then into natural order. The last three stages, whose
+        /// distances are short, come after the bit reversal, which makes them long.
+        fn inverse(re: &mut [f64], im: &mut [f64], cos: &[f64], sin: &[f64]) {
+            let n = re.len();
+            let last = if n < SMALL { 1 } else { 8 };
+            let mut h = n / 2;
+            while h >= last {
+                for (re, im) in re.chunks_exact_mut(2 * h).zip(im.chunks_exact_mut(2 * h)) {
+                    let (ar, br) = re.split_at_mut(h);
+                    let (ai, bi) = im.split_at_mut(h);
+                    inverse_stage(ar, ai, br, bi, &cos[h..2 * h], &sin[h..2 * h]);
+                }
+                h /= 2;
+            }
+            bit_reverse(re, im);
+            if n >= SMALL {
+                // In bit-reversed order an eighth of the places has the low bits b0 b1 b2 of its old
+                // place as its number.
+                for (distance, h) in [(1, 4), (2, 2), (4, 1)] {
+                    for t in (0..8).filter(|t| t & distance == 0) {
+                        let (ar, br) = eighths(re, t, t + distance);
+                        let (ai, bi) = eighths(im, t, t + distance);
+                        let root = h + low(t, h);
+                        inverse_run(ar, ai, br, bi, cos[root], sin[root]);
+                    }
+                }
+            }
+        }
+        /// The inverse of `inverse`.
+        fn forward(re: &mut [f64], im: &mut [f64], cos: &[f64], sin: &[f64]) {
+            let n = re.len();
+            let mut h = 1;
+            if n >= SMALL {
+                for (distance, h) in [(4, 1), (2, 2), (1, 4)] {
+                    for t in (0..8).filter(|t| t & distance == 0) {
+                        let (ar, br) = eighths(re, t, t + distance);
+                        let (ai, bi) = eighths(im, t, t + distance);
+                        let root = h + low(t, h);
+                        forward_run(ar, ai, br, bi, cos[root], sin[root]);
+                    }
+                }
+                h = 8;
+            }
+            bit_reverse(re, im);
+            while h < n {
+                for (re, im) in re.chunks_exact_mut(2 * h).zip(im.chunks_exact_mut(2 * h)) {
+                    let (ar, br) = re.split_at_mut(h);
+                    let (ai, bi) = im.split_at_mut(h);
+                    forward_stage(ar, ai, br, bi, &cos[h..2 * h], &sin[h..2 * h]);
+                }
+                h *= 2;
+            }
+        }
+        /// x ·= factor, and the largest magnitude then.
+        fn scale(x: &mut [f64], factor: f64) -> f64 {
+            // Magnitudes are ordered like their bits, and integer maxima vectorise.
+            let mut largest = 0u64;
+            for x in x.iter_mut() {
+                *x *= factor;
+                largest = largest.max(x.to_bits() & !(1 << 63));
+            }
+            f64::from_bits(largest)
+        }
+        /// The largest magnitude; infinite or NaN if one is.
+        fn largest(x: &[f64]) -> f64 {
+            let mut largest = 0u64;
+            for x in x {
+                largest = largest.max(x.to_bits() & !(1 << 63));
+            }
+            f64::from_bits(largest)
+        }
+        /// Nearest integers.
+        fn round(x: &[f64], out: &mut [i64]) {
+            for (x, out) in x.iter().zip(out) {
+                *out = x.round_ties_even() as i64;
+            }
+        }
+        /// (x or x − q, whichever is nearer to zero) · factor.
+        fn centre(x: &[u64], q: u64, factor: f64, out: &mut [f64]) {
+            let half = (q / 2) as i64;
+            for (&x, out) in x.iter().zip(out) {
+                let x = x as i64;
+                let centred = if x > half { x - q as i64 } else { x };
+                *out = centred as f64 * factor;
+            }
+        }
+    }
+
+    /// The low bits of the old place of eighth `t` that choose the root of the stage at distance h.
+    fn low(t: usize, h: usize) -> usize {
+        // t is b0 b1 b2 with b0 on top; the root number is b1 b0 for h = 4, b0 for h = 2.
+        match h {
+            4 => (t >> 1 & 1) << 1 | t >> 2,
+            2 => t >> 2,
+            _ => 0,
+        }
+    }
+
+    /// Two different eighths, `a` below `b`.
+    fn eighths(x: &mut [f64], a: usize, b: usize) -> (&mut [f64], &mut [f64]) {
+        let e = x.len() / 8;
+        let (left, right) = x.split_at_mut(b * e);
+        (&mut left[a * e..(a + 1) * e], &mut right[..e])
+    }
+
     #[inline(always)]
-    pub(super) fn inverse_stage(re: &mut [f64], im: &mut [f64], c: &[f64], s: &[f64]) {
+    fn inverse_stage(
+        ar: &mut [f64],
+        ai: &mut [f64],
+        br: &mut [f64],
+        bi: &mut [f64],
+        c: &[f64],
+        s: &[f64],
+    ) {
         let h = c.len();
-        let (ar, br) = re.split_at_mut(h);
-        let (ai, bi) = im.split_at_mut(h);
+        let (ar, ai, br, bi, s) = (
+            &mut ar[..h],
+            &mut ai[..h],
+            &mut br[..h],
+            &mut bi[..h],
+            &s[..h],
+        );
         for j in 0..h {
             let (dr, di) = (ar[j] - br[j], ai[j] - bi[j]);
             ar[j] += br[j];
@@ -82,10 +226,35 @@ mod fft {
     }
 
     #[inline(always)]
-    pub(super) fn forward_stage(re: &mut [f64], im: &mut [f64], c: &[f64], s: &[f64]) {
+    fn inverse_run(ar: &mut [f64], ai: &mut [f64], br: &mut [f64], bi: &mut [f64], c: f64, s: f64) {
+        let n = ar.len();
+        let (ai, br, bi) = (&mut ai[..n], &mut br[..n], &mut bi[..n]);
+        for j in 0..n {
+            let (dr, di) = (ar[j] - br[j], ai[j] - bi[j]);
+            ar[j] += br[j];
+            ai[j] += bi[j];
+            br[j] = dr * c + di * s;
+            bi[j] = di * c - dr * s;
+        }
+    }
+
+    #[inline(always)]
+    fn forward_stage(
+        ar: &mut [f64],
+        ai: &mut [f64],
+        br: &mut [f64],
+        bi: &mut [f64],
+        c: &[f64],
+        s: &[f64],
+    ) {
         let h = c.len();
-        let (ar, br) = re.split_at_mut(h);
-        let (ai, bi) = im.split_at_mut(h);
+        let (ar, ai, br, bi, s) = (
+            &mut ar[..h],
+            &mut ai[..h],
+            &mut br[..h],
+            &mut bi[..h],
+            &s[..h],
+        );
         for j in 0..h {
             let vr = br[j] * c[j] - bi[j] * s[j];
             let vi = bi[j] * c[j] + br[j] * s[j];
@@ -93,6 +262,35 @@ mod fft {
             bi[j] = ai[j] - vi;
             ar[j] += vr;
             ai[j] += vi;
+        }
+    }
+
+    #[inline(always)]
+    fn forward_run(ar: &mut [f64], ai: &mut [f64], br: &mut [f64], bi: &mut [f64], c: f64, s: f64) {
+        let n = ar.len();
+        let (ai, br, bi) = (&mut ai[..n], &mut br[..n], &mut bi[..n]);
+        for j in 0..n {
+            let vr = br[j] * c - bi[j] * s;
+            let vi = bi[j] * c + br[j] * s;
+            br[j] = ar[j] - vr;
+            bi[j] = ai[j] - vi;
+            ar[j] += vr;
+            ai[j] += vi;
+        }
+    }
+
+    fn bit_reverse(re: &mut [f64], im: &mut [f64]) {
+        let n = re.len();
+        if n < 4 {
+            return;
+        }
+        let shift = usize::BITS - n.trailing_zeros();
+        for i in 0..n {
+            let j = i.reverse_bits() >> shift;
+            if i < j {
+                re.swap(i, j);
+                im.swap(i, j);
+            }
         }
     }
 }
@@ -122,21 +320,6 @@ fn unit(k: usize, order: usize) -> (f64, f64) {
         _ => {
             let (s, c) = angle(order - k).sin_cos();
             (-s, c)
-        }
-    }
-}
-
-fn bit_reverse(re: &mut [f64], im: &mut [f64]) {
-    let n = re.len();
-    if n < 4 {
-        return;
-    }
-    let shift = usize::BITS - n.trailing_zeros();
-    for i in 0..n {
-        let j = i.reverse_bits() >> shift;
-        if i < j {
-            re.swap(i, j);
-            im.swap(i, j);
         }
     }
 }
@@ -241,27 +424,29 @@ impl Context {
         let (re, im) = bytemuck::cast_slice_mut::<u64, f64>(work.words_mut()).split_at_mut(n / 2);
         let (re, im) = (&mut re[..slots], &mut im[..slots]);
         fill(re, im);
-        for (index, (&re, &im)) in re.iter().zip(im.iter()).enumerate() {
-            for value in [re, im] {
-                if !value.is_finite() {
-                    return Err(Error::NotFinite { index, value });
+        let path = self.path();
+        if !(fft::largest(path, re).is_finite() && fft::largest(path, im).is_finite()) {
+            for (index, (&re, &im)) in re.iter().zip(im.iter()).enumerate() {
+                for value in [re, im] {
+                    if !value.is_finite() {
+                        return Err(Error::NotFinite { index, value });
+                    }
                 }
             }
         }
-        self.embedding().inverse(re, im);
+        self.embedding().inverse(path, re, im);
         let factor = scale.0 / slots as f64;
-        let mut largest = 0f64;
-        for x in re.iter_mut().chain(im.iter_mut()) {
-            *x *= factor;
-            largest = largest.max(x.abs());
-        }
+        let (a, b) = (fft::scale(path, re, factor), fft::scale(path, im, factor));
+        // A NaN, from infinities that met, is not below anything.
+        let largest = if a < b { b } else { a };
+        let finite = a.is_finite() && b.is_finite();
         let needed = if largest < 1.0 {
             1.0
         } else {
             (2.0 * largest).log2()
         };
         let available = self.parameters().log_q(level);
-        if !(largest.is_finite() && needed < available) {
+        if !(finite && needed < available) {
             return Err(Error::Overflow {
                 needed,
                 available,
@@ -277,8 +462,12 @@ impl Context {
                 out.fill(0);
             }
             for (part, out) in [re, im].into_iter().zip(out.chunks_exact_mut(n / 2)) {
-                for (x, out) in part.iter().zip(out.iter_mut().step_by(gap)) {
-                    *out = x.round_ties_even() as i64;
+                if gap == 1 {
+                    fft::round(path, part, out);
+                } else {
+                    for (x, out) in part.iter().zip(out.iter_mut().step_by(gap)) {
+                        *out = x.round_ties_even() as i64;
+                    }
                 }
             }
             Ok(Rounded::Narrow(coefficients))
@@ -346,12 +535,20 @@ impl Context {
         let (re, im) = bytemuck::cast_slice_mut::<u64, f64>(work.words_mut()).split_at_mut(n / 2);
         let (re, im) = (&mut re[..slots], &mut im[..slots]);
         let factor = 1.0 / plaintext.scale.0;
-        for (k, (re, im)) in re.iter_mut().zip(im.iter_mut()).enumerate() {
-            *re = self.signed(&residues, k * gap) * factor;
-            *im = self.signed(&residues, k * gap + n / 2) * factor;
+        let path = self.path();
+        if residues.limbs() == 1 && gap == 1 {
+            let (x, y) = residues.words().split_at(n / 2);
+            let q = self.modulus(0).q;
+            fft::centre(path, x, q, factor, re);
+            fft::centre(path, y, q, factor, im);
+        } else {
+            for (k, (re, im)) in re.iter_mut().zip(im.iter_mut()).enumerate() {
+                *re = self.signed(&residues, k * gap) * factor;
+                *im = self.signed(&residues, k * gap + n / 2) * factor;
+            }
         }
         residues.wipe();
-        self.embedding().forward(re, im);
+        self.embedding().forward(path, re, im);
         let out = collect(re, im);
         work.wipe();
         Ok(out)
@@ -458,7 +655,10 @@ mod tests {
             let coefficient = |k: usize| ((k * k * 31 + 7 * k) % 97) as f64 / 97.0 - 0.4;
             let mut re: Vec<f64> = (0..slots).map(coefficient).collect();
             let mut im: Vec<f64> = (slots..n).map(coefficient).collect();
-            embedding.forward(&mut re, &mut im);
+            let (mut re2, mut im2) = (re.clone(), im.clone());
+            embedding.forward(Path::detect(false), &mut re2, &mut im2);
+            embedding.forward(Path::Portable, &mut re, &mut im);
+            assert!(re == re2 && im == im2);
             let mut power = 1;
             for j in 0..slots {
                 let expected: Complex64 = (0..n)
@@ -471,7 +671,9 @@ mod tests {
                 assert!((got - expected).norm() < 1e-11, "slot {j} of {slots}");
                 power = power * 5 % (2 * n);
             }
-            embedding.inverse(&mut re, &mut im);
+            embedding.inverse(Path::detect(false), &mut re2, &mut im2);
+            embedding.inverse(Path::Portable, &mut re, &mut im);
+            assert!(re == re2 && im == im2);
             for k in 0..slots {
                 let scale = slots as f64;
                 assert!((re[k] / scale - coefficient(k)).abs() < 1e-12);

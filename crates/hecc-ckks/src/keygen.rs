@@ -59,6 +59,7 @@ impl Context {
     pub(crate) fn errors(&self, randomness: &mut Randomness) -> Poly<Coeff> {
         let mut sample: Poly<Coeff> = self.uninit(1);
         sampling::gaussian(
+            self.path(),
             &mut randomness.0,
             bytemuck::cast_slice_mut(sample.words_mut()),
         );

@@ -44,7 +44,7 @@ enum DigitForm {
 }
 
 /// Most bytes of prepared digits that are read again for every prime.
-const PREPARED_BYTES: usize = 1 << 20;
+const PREPARED_BYTES: usize = 7 << 18;
 
 /// What happens to one copy in a sum of rotated copies.
 struct Term<'a> {

@@ -204,7 +204,7 @@ fn repertoire(parameters: Parameters, options: Options, slots: usize) {
         "rescale of degree 2",
         &c.rescale(&product).unwrap(),
         &zip(|a, b| a * b),
-        bound,
+        8.0 * bound,
     );
     // Mixed degrees.
     let lifted = c.mul_scalar(&ct_x, 1.0, SCALE).unwrap();
@@ -370,7 +370,7 @@ fn everything_without_special_primes() {
 /// Large enough that the digits of a key switch are converted digit by digit.
 #[test]
 fn everything_with_a_long_chain() {
-    repertoire(parameters(13, 49, 14, 2), Options::from_environment(), 4096);
+    repertoire(parameters(13, 49, 20, 2), Options::from_environment(), 4096);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroize;
 
+use super::kernels::Path;
 use super::modulus::Modulus;
 
 /// Largest error: P(|e| > 30) < 2^-64 at σ = 3.2.
@@ -28,25 +29,56 @@ static THRESHOLDS: LazyLock<[u64; TAIL]> = LazyLock::new(|| {
 
 /// Discrete Gaussian errors of standard deviation 3.2, cut at ±30. Every sample takes the same
 /// comparisons with the whole table, whatever its value.
-pub(crate) fn gaussian(generator: &mut ChaCha20Rng, out: &mut [i64]) {
+pub(crate) fn gaussian(path: Path, generator: &mut ChaCha20Rng, out: &mut [i64]) {
     generator.fill_bytes(bytemuck::cast_slice_mut(out));
     let thresholds = &*THRESHOLDS;
-    for chunk in out.chunks_mut(64) {
+    #[cfg(target_arch = "x86_64")]
+    if path == Path::Ifma {
+        for chunk in out.chunks_mut(CHUNK) {
+            simd::gaussian_chunk(chunk, thresholds);
+        }
+        return;
+    }
+    let _ = path;
+    for chunk in out.chunks_mut(CHUNK) {
         gaussian_chunk(chunk, thresholds);
     }
 }
 
+const CHUNK: usize = 64;
+
+/// Up to [`CHUNK`] random words to samples.
 #[inline(always)]
 fn gaussian_chunk(out: &mut [i64], thresholds: &[u64; TAIL]) {
-    for x in out.iter_mut() {
-        let word = *x as u64;
-        let sign = -((word & 1) as i64);
-        let uniform = word >> 1;
-        let mut magnitude = 0i64;
-        for &t in thresholds {
-            magnitude += i64::from(uniform < t);
+    let mut uniform = [0u64; CHUNK];
+    let mut magnitude = [0i64; CHUNK];
+    for (uniform, x) in uniform.iter_mut().zip(out.iter()) {
+        *uniform = *x as u64 >> 1;
+    }
+    for &t in thresholds {
+        for (magnitude, &uniform) in magnitude.iter_mut().zip(&uniform) {
+            *magnitude += i64::from(uniform < t);
         }
+    }
+    for (x, magnitude) in out.iter_mut().zip(magnitude) {
+        let sign = -(*x & 1);
         *x = (magnitude ^ sign) - sign;
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "a call of a function with target features")]
+mod simd {
+    use super::TAIL;
+
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+    fn compiled(out: &mut [i64], thresholds: &[u64; TAIL]) {
+        super::gaussian_chunk(out, thresholds);
+    }
+
+    pub(super) fn gaussian_chunk(out: &mut [i64], thresholds: &[u64; TAIL]) {
+        // SAFETY: `Path::Ifma` is only chosen after the processor was asked for these features.
+        unsafe { compiled(out, thresholds) }
     }
 }
 
