@@ -261,7 +261,15 @@ pub fn optimize(
     }
     context.work_limit = cost.work * options.growth();
     for pass in rest {
-        (circuit, cost) = run.step(&*pass, circuit, cost, &context)?;
+        // A pass that is tried again and again stops when it gains nothing.
+        let idle = run.reports.last().is_some_and(|r| {
+            r.name == pass.name()
+                && (!r.kept
+                    || (r.levels.0, r.depth.0, r.work.0) == (r.levels.1, r.depth.1, r.work.1))
+        });
+        if !idle {
+            (circuit, cost) = run.step(&*pass, circuit, cost, &context)?;
+        }
     }
     Ok((circuit, run.reports))
 }
@@ -585,29 +593,6 @@ mod perf {
         println!("{name}: {:?}, {:?}", start.elapsed(), cost::cost(&c));
         for r in reports {
             println!("   {r}");
-        }
-    }
-}
-#[cfg(test)]
-mod probe {
-    use super::*;
-    use crate::tensor::testing::{run, show};
-    #[test]
-    fn probe() {
-        let seed: u64 = std::env::var("SEED").map_or(309, |s| s.parse().expect("number"));
-        let shapes = hecc_ir::random::Shapes {
-            operations: 12 + (seed as usize % 40),
-            degree: 12 + seed % 30,
-            ..Default::default()
-        };
-        let module = Module::single(hecc_ir::random::circuit(seed, &shapes));
-        println!("{}", show(&module));
-        for level in [0, 1] {
-            let (c, r) = run(&module, level);
-            for r in r {
-                println!("{r}");
-            }
-            println!("{:?}\n{}", cost::cost(&c), show(&Module::single(c)));
         }
     }
 }

@@ -20,8 +20,9 @@
 
 use hecc_ir::graph::{Circuit, NodeId};
 use hecc_ir::span::Span;
-use hecc_ir::tensor::{Tensor, TensorOp};
+use hecc_ir::tensor::{ConstTensor, Shape, Tensor, TensorOp};
 use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::{SmallVec, smallvec};
 
 use super::balance::Key;
 use super::build::{Build, Simplify, sweep_some};
@@ -37,6 +38,8 @@ const SPREAD: u32 = 2000;
 struct Step {
     value: NodeId,
     kind: StepKind,
+    /// How many values the chain has just before the step.
+    width: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +53,46 @@ enum StepKind {
     Negate(NodeId),
     /// value · coefficient.
     Scale(NodeId, NodeId),
+    /// matrix @ vector, or vector @ matrix when it is turned.
+    Apply {
+        vector: NodeId,
+        matrix: NodeId,
+        turned: bool,
+    },
+}
+
+impl StepKind {
+    /// The values of the chain that the step takes.
+    fn follows(self) -> SmallVec<[NodeId; 2]> {
+        match self {
+            StepKind::Negate(o) | StepKind::Scale(o, _) | StepKind::Apply { vector: o, .. } => {
+                smallvec![o]
+            }
+            StepKind::Sum { first, second } => [first, second]
+                .iter()
+                .filter(|p| p.2)
+                .map(|p| p.0)
+                .collect(),
+        }
+    }
+
+    /// The values from outside that the step takes.
+    fn takes(self) -> SmallVec<[NodeId; 2]> {
+        match self {
+            StepKind::Negate(_) => SmallVec::new(),
+            StepKind::Scale(_, c) | StepKind::Apply { matrix: c, .. } => smallvec![c],
+            StepKind::Sum { first, second } => [first, second]
+                .iter()
+                .filter(|p| !p.2)
+                .map(|p| p.0)
+                .collect(),
+        }
+    }
+
+    /// Whether coefficients are multiplied when such steps follow one another.
+    fn multiplies(self) -> bool {
+        matches!(self, StepKind::Scale(..) | StepKind::Apply { .. })
+    }
 }
 
 /// A chain, steps in ascending order.
@@ -91,6 +134,7 @@ pub fn scan(circuit: &Circuit<Tensor>, key: Key) -> Circuit<Tensor> {
             return None;
         }
         let mut tree = Tree {
+            circuit,
             chain,
             build,
             map,
@@ -129,7 +173,7 @@ fn find(circuit: &Circuit<Tensor>, facts: &[Fact], key: Key) -> Vec<Chain> {
     for (id, _) in &circuit.outputs {
         reaches[id.index()] = true;
     }
-    let mut users: Vec<smallvec::SmallVec<[NodeId; 2]>> = vec![Default::default(); graph.len()];
+    let mut users: Vec<SmallVec<[NodeId; 2]>> = vec![Default::default(); graph.len()];
     for id in graph.ids().rev().filter(|id| live[id.index()]) {
         let operands = graph.operands(id);
         let below = operands.iter().map(|o| rank_of(*o)).max().unwrap_or(0);
@@ -146,6 +190,8 @@ fn find(circuit: &Circuit<Tensor>, facts: &[Fact], key: Key) -> Vec<Chain> {
         assigned: vec![false; graph.len()],
     };
     let mut chains = Vec::new();
+    // Looking is bounded: what was walked in vain is not walked for ever.
+    let mut budget = 16 * graph.len() + 1024;
     for id in graph.ids().rev() {
         let critical = live[id.index()]
             && facts[id.index()].secret
@@ -154,18 +200,25 @@ fn find(circuit: &Circuit<Tensor>, facts: &[Fact], key: Key) -> Vec<Chain> {
         if !critical || finder.assigned[id.index()] {
             continue;
         }
-        for reach in [0, 1, 2] {
-            let Some(steps) = finder.walk(id, reach) else {
+        let mut best: Option<(u32, Chain)> = None;
+        for reach in [0, 1, 2, 4] {
+            let steps = finder.walk(id, reach, &mut budget);
+            let Some(steps) = steps else {
                 continue;
             };
-            let chain = finder.group(steps, id, &users);
-            if finder.estimate(&chain) < rank_of(id) {
-                for step in &chain.steps {
-                    finder.assigned[step.value.index()] = true;
+            for narrow in [true, false] {
+                let chain = finder.group(steps.clone(), id, &users, narrow);
+                let arrival = finder.estimate(&chain);
+                if arrival < best.as_ref().map_or(rank_of(id), |b| b.0) {
+                    best = Some((arrival, chain));
                 }
-                chains.push(chain);
-                break;
             }
+        }
+        if let Some((_, chain)) = best {
+            for step in &chain.steps {
+                finder.assigned[step.value.index()] = true;
+            }
+            chains.push(chain);
         }
     }
     chains
@@ -183,21 +236,22 @@ impl Finder<'_> {
             && self.facts[id.index()].secret
             && matches!(
                 node.op,
-                TensorOp::Add | TensorOp::Sub | TensorOp::Neg | TensorOp::Mul
+                TensorOp::Add | TensorOp::Sub | TensorOp::Neg | TensorOp::Mul | TensorOp::MatMul
             )
     }
 
     /// Follows what arrives last, from the end downwards. Operands of sums that arrive at most
     /// `reach` earlier than the latest are followed too, up to [`WIDTH`] values.
-    fn walk(&self, end: NodeId, reach: u32) -> Option<Vec<Step>> {
+    fn walk(&self, end: NodeId, reach: u32, budget: &mut usize) -> Option<Vec<Step>> {
         let graph = &self.circuit.graph;
         let mut steps: Vec<Step> = Vec::new();
         let mut front: Vec<NodeId> = vec![end];
         // The front is small and kept sorted; the last value is the newest.
         while let Some(&value) = front.last() {
-            if !self.expandable(value) {
+            if !self.expandable(value) || *budget == 0 {
                 break;
             }
+            *budget -= 1;
             let operands = graph.operands(value);
             let rank_at = |i: usize| self.rank_of(operands[i]);
             let secret = |i: usize| self.facts[operands[i].index()].secret;
@@ -225,6 +279,28 @@ impl Finder<'_> {
                     follow(&mut next, operands[late]);
                     StepKind::Scale(operands[late], operands[1 - late])
                 }
+                TensorOp::MatMul => {
+                    let rank_is = |i: usize, n: usize| graph.ty(operands[i]).shape().len() == n;
+                    let later = |i: usize| {
+                        secret(i)
+                            && (!secret(1 - i)
+                                || rank_at(i) > rank_at(1 - i)
+                                || rank_at(i) == 0 && rank_at(1 - i) == 0)
+                    };
+                    let late = if rank_is(1, 1) && rank_is(0, 2) && later(1) {
+                        1
+                    } else if rank_is(0, 1) && rank_is(1, 2) && later(0) {
+                        0
+                    } else {
+                        break;
+                    };
+                    follow(&mut next, operands[late]);
+                    StepKind::Apply {
+                        vector: operands[late],
+                        matrix: operands[1 - late],
+                        turned: late == 0,
+                    }
+                }
                 TensorOp::Add | TensorOp::Sub => {
                     let most = rank_at(0).max(rank_at(1));
                     let minus = matches!(graph.op(value), TensorOp::Sub);
@@ -250,14 +326,15 @@ impl Finder<'_> {
             if next.len() > WIDTH {
                 break;
             }
-            steps.push(Step { value, kind });
+            steps.push(Step {
+                value,
+                kind,
+                width: next.len(),
+            });
             front = next;
         }
         // Sums before the first product gain nothing: their result is what the chain starts from.
-        while steps
-            .last()
-            .is_some_and(|s| !matches!(s.kind, StepKind::Scale(..)))
-        {
+        while steps.last().is_some_and(|s| !s.kind.multiplies()) {
             steps.pop();
         }
         if steps.len() < 2 {
@@ -267,25 +344,19 @@ impl Finder<'_> {
         Some(steps)
     }
 
-    /// Cuts a chain into groups in which no two coefficients are multiplied.
+    /// Cuts a chain into groups in which no two coefficients are multiplied; with `narrow` only
+    /// where it has the fewest values.
     fn group(
         &self,
         steps: Vec<Step>,
         end: NodeId,
-        users: &[smallvec::SmallVec<[NodeId; 2]>],
+        users: &[SmallVec<[NodeId; 2]>],
+        narrow: bool,
     ) -> Chain {
         let inside: FxHashSet<NodeId> = steps.iter().map(|s| s.value).collect();
         let mut late: FxHashMap<NodeId, Vec<NodeId>> = FxHashMap::default();
         for step in &steps {
-            let chain_operands: Vec<NodeId> = match step.kind {
-                StepKind::Negate(o) | StepKind::Scale(o, _) => vec![o],
-                StepKind::Sum { first, second } => [first, second]
-                    .iter()
-                    .filter(|p| p.2)
-                    .map(|p| p.0)
-                    .collect(),
-            };
-            for o in chain_operands {
+            for o in step.kind.follows() {
                 late.entry(o).or_default().push(step.value);
             }
         }
@@ -309,30 +380,39 @@ impl Finder<'_> {
         }
         let mut group: FxHashMap<NodeId, usize> = FxHashMap::default();
         let mut starts: Vec<usize> = vec![0];
+        let least = steps.iter().map(|s| s.width).min().unwrap_or(1);
         // Values of the open group that have a coefficient or a constant.
         let mut loaded: FxHashSet<NodeId> = FxHashSet::default();
+        let mut i = 0;
         let mut cut = false;
-        for (i, step) in steps.iter().enumerate() {
-            let heavy = match step.kind {
-                StepKind::Scale(o, _) => loaded.contains(&o),
-                _ => false,
-            };
-            if (heavy || cut) && i > *starts.last().unwrap_or(&0) {
+        while i < steps.len() {
+            // The steps that stay together.
+            let mut end = i + 1;
+            if narrow {
+                while end < steps.len()
+                    && steps[end].width > least
+                    && !external.contains(&steps[end - 1].value)
+                {
+                    end += 1;
+                }
+            }
+            let heavy = steps[i..end].iter().any(|s| {
+                s.kind.multiplies() && s.kind.follows().iter().any(|o| loaded.contains(o))
+            });
+            if (heavy || cut) && i > 0 {
                 starts.push(i);
                 loaded.clear();
             }
-            cut = external.contains(&step.value);
-            let load = match step.kind {
-                StepKind::Scale(..) => true,
-                StepKind::Negate(o) => loaded.contains(&o),
-                StepKind::Sum { first, second } => [first, second]
-                    .iter()
-                    .any(|p| !p.2 || loaded.contains(&p.0)),
-            };
-            if load {
-                loaded.insert(step.value);
+            for step in &steps[i..end] {
+                let load = !step.kind.takes().is_empty()
+                    || step.kind.follows().iter().any(|o| loaded.contains(o));
+                if load {
+                    loaded.insert(step.value);
+                }
+                group.insert(step.value, starts.len());
             }
-            group.insert(step.value, starts.len());
+            cut = external.contains(&steps[end - 1].value);
+            i = end;
         }
         starts.push(steps.len());
         Chain {
@@ -348,30 +428,29 @@ impl Finder<'_> {
     fn estimate(&self, chain: &Chain) -> u32 {
         let mut ready: Vec<u32> = vec![0; chain.starts.len() - 1];
         let mut base = 0;
+        // When a value's coefficients within its group are there.
+        let mut loads: FxHashMap<NodeId, Option<u32>> = FxHashMap::default();
         for step in &chain.steps {
             let g = chain.group[&step.value] - 1;
-            let mut coefficient = |id: NodeId| ready[g] = ready[g].max(self.rank_of(id));
-            let mut from = |id: NodeId| {
-                if !chain.group.contains_key(&id) {
-                    base = base.max(self.rank_of(id));
-                }
-            };
-            match step.kind {
-                StepKind::Negate(o) => from(o),
-                StepKind::Scale(o, c) => {
-                    from(o);
-                    coefficient(c);
-                }
-                StepKind::Sum { first, second } => {
-                    for p in [first, second] {
-                        if p.2 {
-                            from(p.0);
-                        } else {
-                            coefficient(p.0);
-                        }
-                    }
+            for o in step.kind.follows() {
+                if !chain.group.contains_key(&o) {
+                    base = base.max(self.rank_of(o));
                 }
             }
+            let mut rank = step.kind.takes().iter().map(|o| self.rank_of(*o)).max();
+            for o in step.kind.follows() {
+                let inner = chain
+                    .group
+                    .get(&o)
+                    .filter(|h| **h == g + 1)
+                    .and_then(|_| loads.get(&o).copied().flatten());
+                rank = match (rank, inner) {
+                    (Some(a), Some(b)) if step.kind.multiplies() => Some(a.max(b) + 1),
+                    (a, b) => a.max(b),
+                };
+            }
+            loads.insert(step.value, rank);
+            ready[g] = ready[g].max(rank.unwrap_or(0));
         }
         let spread = ready.iter().max().copied().unwrap_or(0);
         if spread > SPREAD + ready.iter().min().copied().unwrap_or(0) {
@@ -466,11 +545,20 @@ impl Timing<'_> {
 
 // ---- building ----
 
-/// A coefficient: a sign, and a value that is not one.
+/// A public or secret factor.
+#[derive(Clone, Copy, Debug)]
+enum Factor {
+    /// Elementwise, of the shape of what it is multiplied with.
+    Each(NodeId),
+    /// A matrix, from the left, of a vector.
+    Matrix(NodeId),
+}
+
+/// A coefficient: a sign, and a factor that is not one.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     negative: bool,
-    by: Option<NodeId>,
+    by: Option<Factor>,
 }
 
 const ONE: Entry = Entry {
@@ -495,6 +583,7 @@ struct Built {
 }
 
 struct Tree<'a> {
+    circuit: &'a Circuit<Tensor>,
     chain: &'a Chain,
     build: &'a mut Build,
     /// What nodes outside became.
@@ -527,7 +616,23 @@ impl Tree<'_> {
                         let f = self.within(g, o);
                         let c = Entry {
                             negative: false,
-                            by: Some(self.map[c.index()]),
+                            by: Some(Factor::Each(self.map[c.index()])),
+                        };
+                        self.scaled(&f, c)
+                    }
+                    StepKind::Apply {
+                        vector,
+                        matrix,
+                        turned,
+                    } => {
+                        let f = self.within(g, vector);
+                        let mut matrix = self.map[matrix.index()];
+                        if turned {
+                            matrix = self.build.transpose(matrix, &[1, 0], self.span);
+                        }
+                        let c = Entry {
+                            negative: false,
+                            by: Some(Factor::Matrix(matrix)),
                         };
                         self.scaled(&f, c)
                     }
@@ -549,12 +654,11 @@ impl Tree<'_> {
                         total
                     }
                 };
-                for id in form
-                    .terms
-                    .iter()
-                    .filter_map(|t| t.1.by)
-                    .chain(form.constant.map(|c| c.0))
-                {
+                let factors = form.terms.iter().filter_map(|t| match t.1.by {
+                    Some(Factor::Each(id) | Factor::Matrix(id)) => Some(id),
+                    None => None,
+                });
+                for id in factors.chain(form.constant.map(|c| c.0)) {
                     ready = ready.max(rank(self.key, self.build.fact(id)));
                 }
                 self.built.forms.insert((g, g + 1, step.value), form);
@@ -576,31 +680,105 @@ impl Tree<'_> {
         }
     }
 
-    fn product(&mut self, a: Entry, b: Entry) -> Entry {
+    /// First `inner`, then `outer`.
+    fn product(&mut self, outer: Entry, inner: Entry) -> Entry {
+        let (build, span) = (&mut *self.build, self.span);
+        let by = match (outer.by, inner.by) {
+            (Some(Factor::Each(a)), Some(Factor::Each(b))) => {
+                Some(Factor::Each(build.mul(a, b, span)))
+            }
+            (Some(Factor::Matrix(a)), Some(Factor::Matrix(b))) => {
+                Some(Factor::Matrix(build.matmul(a, b, span)))
+            }
+            (Some(Factor::Matrix(a)), Some(Factor::Each(b))) => {
+                // Column j times b_j.
+                let shape = build.shape(a);
+                let b = build.broadcast(b, &shape, span);
+                Some(Factor::Matrix(build.mul(a, b, span)))
+            }
+            (Some(Factor::Each(a)), Some(Factor::Matrix(b))) => {
+                // Row i times a_i.
+                let shape = build.shape(b);
+                let a = match build.uniform_node(a) {
+                    Some(a) => a,
+                    None => build.reshape(a, &[shape[0], 1], span),
+                };
+                let a = build.broadcast(a, &shape, span);
+                Some(Factor::Matrix(build.mul(a, b, span)))
+            }
+            (x, y) => x.or(y),
+        };
         Entry {
-            negative: a.negative ^ b.negative,
-            by: match (a.by, b.by) {
-                (Some(x), Some(y)) => Some(self.build.mul(x, y, self.span)),
-                (x, y) => x.or(y),
-            },
+            negative: outer.negative ^ inner.negative,
+            by,
         }
     }
 
+    /// A coefficient times a value.
+    fn apply(&mut self, e: Entry, value: NodeId) -> (NodeId, bool) {
+        let value = match e.by {
+            Some(Factor::Each(a)) => self.build.mul(a, value, self.span),
+            Some(Factor::Matrix(a)) => self.build.matmul(a, value, self.span),
+            None => value,
+        };
+        (value, e.negative)
+    }
+
+    /// The sum of two coefficients of one value of this shape.
+    fn sum(&mut self, a: Entry, b: Entry, shape: &[usize]) -> Entry {
+        let matrix = [a, b]
+            .iter()
+            .any(|e| matches!(e.by, Some(Factor::Matrix(_))));
+        let mut node = |e: Entry| {
+            let by = match e.by {
+                Some(Factor::Matrix(m)) => m,
+                Some(Factor::Each(d)) if matrix => self.diagonal(d, shape),
+                Some(Factor::Each(d)) => d,
+                None => {
+                    let one = self.build.uniform(1.0, shape, self.span);
+                    if matrix {
+                        self.diagonal(one, shape)
+                    } else {
+                        one
+                    }
+                }
+            };
+            (by, e.negative)
+        };
+        let (x, y) = (node(a), node(b));
+        let (by, negative) = self.signed(x, y);
+        let by = match self.build.uniform_value(by) {
+            Some(1.0) if !matrix => None,
+            _ if matrix => Some(Factor::Matrix(by)),
+            _ => Some(Factor::Each(by)),
+        };
+        Entry { negative, by }
+    }
+
+    /// The diagonal matrix of a vector.
+    fn diagonal(&mut self, d: NodeId, shape: &[usize]) -> NodeId {
+        let n = shape[0];
+        if let Some(v) = self.build.uniform_value(d).filter(|_| n <= 1024) {
+            let data: Vec<f64> = (0..n * n)
+                .map(|i| if i / n == i % n { v } else { 0.0 })
+                .collect();
+            if let Some(c) = ConstTensor::new(Shape::from_slice(&[n, n]), data) {
+                return self.build.constant(c, self.span);
+            }
+        }
+        self.build.push(TensorOp::Diag, &[d], self.span)
+    }
+
+    /// A form times a coefficient.
     fn scaled(&mut self, form: &Form, by: Entry) -> Form {
         let terms = form
             .terms
             .iter()
-            .map(|(id, e)| (*id, self.product(*e, by)))
+            .map(|(id, e)| (*id, self.product(by, *e)))
             .collect();
         let constant = form.constant.map(|(c, negative)| {
-            let e = self.product(
-                Entry {
-                    negative,
-                    by: Some(c),
-                },
-                by,
-            );
-            (e.by.unwrap_or(c), e.negative)
+            let (c, n) = self.apply(by, c);
+            (c, n ^ negative)
         });
         Form { terms, constant }
     }
@@ -619,55 +797,26 @@ impl Tree<'_> {
             match total.terms.iter().position(|t| t.0 == id) {
                 None => total.terms.push((id, e)),
                 Some(at) => {
-                    let old = total.terms[at].1;
-                    let like = old.by.or(e.by);
-                    let mut node = |e: Entry| {
-                        let by = match (e.by, like) {
-                            (Some(by), _) => by,
-                            (None, Some(like)) => {
-                                let shape = self.build.shape(like);
-                                self.build.uniform(1.0, &shape, self.span)
-                            }
-                            (None, None) => {
-                                let shape = self.build.shape(self.map_of(id));
-                                self.build.uniform(1.0, &shape, self.span)
-                            }
-                        };
-                        (by, e.negative)
-                    };
-                    let (a, b) = (node(old), node(e));
-                    let (by, negative) = self.signed(a, b);
-                    total.terms[at].1 = match self.build.uniform_value(by) {
-                        Some(1.0) => Entry { negative, by: None },
-                        _ => Entry {
-                            negative,
-                            by: Some(by),
-                        },
-                    };
+                    let shape = self.shape_of(id);
+                    total.terms[at].1 = self.sum(total.terms[at].1, e, &shape);
                 }
             }
         }
-        total
-            .terms
-            .retain(|t| t.1.by.and_then(|by| self.build.uniform_value(by)) != Some(0.0));
+        total.terms.retain(|t| match t.1.by {
+            Some(Factor::Each(by) | Factor::Matrix(by)) => {
+                self.build.uniform_value(by) != Some(0.0)
+            }
+            None => true,
+        });
         total.constant = match (total.constant, more.constant) {
             (Some(a), Some(b)) => Some(self.signed(a, b)),
             (a, b) => a.or(b),
         };
     }
 
-    /// A new node of the shape of the chain's values.
-    fn map_of(&self, id: NodeId) -> NodeId {
-        let outside = self.chain.steps.iter().find_map(|s| match s.kind {
-            StepKind::Scale(_, c) => Some(c),
-            StepKind::Sum { first, second } => [first, second].iter().find(|p| !p.2).map(|p| p.0),
-            StepKind::Negate(_) => None,
-        });
-        let at = match self.group_of(id) {
-            0 => id,
-            _ => outside.unwrap_or(id),
-        };
-        self.map[at.index()]
+    /// The shape of a value of the old circuit.
+    fn shape_of(&self, id: NodeId) -> Shape {
+        Shape::from_slice(self.circuit.graph.ty(id).shape())
     }
 
     fn timing(&mut self, base: u32) -> Timing<'_> {
@@ -720,13 +869,7 @@ impl Tree<'_> {
             .chain
             .steps
             .iter()
-            .flat_map(|s| match s.kind {
-                StepKind::Negate(o) | StepKind::Scale(o, _) => [Some(o), None],
-                StepKind::Sum { first, second } => {
-                    [first.2.then_some(first.0), second.2.then_some(second.0)]
-                }
-            })
-            .flatten()
+            .flat_map(|s| s.kind.follows())
             .take(2 * WIDTH)
             .filter(|o| self.group_of(*o) == 0)
             .map(|o| rank(self.key, self.build.fact(self.map[o.index()])))
@@ -738,18 +881,15 @@ impl Tree<'_> {
         let mut items: Vec<(NodeId, bool)> = Vec::new();
         for (inner, e) in &form.terms {
             let v = self.value(*inner);
-            let v = match e.by {
-                Some(by) => self.build.mul(by, v, self.span),
-                None => v,
-            };
-            items.push((v, e.negative));
+            let item = self.apply(*e, v);
+            items.push(item);
         }
         items.extend(form.constant);
         let value = match super::balance::add_all(self.build, &items, self.span) {
             Some((v, true, _)) => self.build.neg(v, self.span),
             Some((v, false, _)) => v,
             None => {
-                let shape = self.build.shape(self.map_of(id));
+                let shape = self.shape_of(id);
                 self.build.uniform(0.0, &shape, self.span)
             }
         };
@@ -765,6 +905,7 @@ mod tests {
     use crate::tensor::cost::cost;
     use crate::tensor::simplify::simplify;
     use crate::tensor::testing::{Program, assert_same, products};
+    use hecc_ir::tensor::Secrecy;
 
     fn done(p: &Program) -> Circuit<Tensor> {
         let before = simplify(&p.circuit, Simplify::All);
@@ -821,6 +962,31 @@ mod tests {
         let after = done(&p);
         assert!(cost(&after).depth <= 4, "{}", cost(&after).depth);
         assert!(products(&after) <= 32, "{}", products(&after));
+    }
+
+    #[test]
+    fn gradient_steps_on_secret_data_become_repeated_squaring() {
+        // v ← v − η·X'(X v − y), X secret 4×3.
+        for (steps, depth) in [(16, 6), (256, 10)] {
+            let mut p = Program::new();
+            let x = p.input(Secrecy::Secret, &[4, 3]);
+            let y = p.input(Secrecy::Secret, &[4]);
+            let mut v = p.input(Secrecy::Secret, &[3]);
+            let turned = p.op(TensorOp::Transpose([1, 0].into_iter().collect()), &[x]);
+            let rate = p.num(0.03);
+            let rate = p.op(TensorOp::Broadcast(Shape::from_slice(&[3])), &[rate]);
+            for _ in 0..steps {
+                let e = p.op(TensorOp::MatMul, &[x, v]);
+                let e = p.sub(e, y);
+                let g = p.op(TensorOp::MatMul, &[turned, e]);
+                let g = p.mul(rate, g);
+                v = p.sub(v, g);
+            }
+            p.output(v);
+            let after = done(&p);
+            assert!(cost(&after).depth <= depth, "{}", cost(&after).depth);
+            assert!(after.graph.len() < 200);
+        }
     }
 
     #[test]
