@@ -242,8 +242,7 @@ impl Context {
             size += n / 8 * 2 * digits * width;
         }
         // A register may be read from where the last value begins.
-        let mut bytes = aligned_vec::AVec::with_capacity(64, size + 64);
-        bytes.resize(size + 64, 0);
+        let bytes = crate::ring::zeros(size + 64);
         let mut key = KeySwitchKey {
             bytes,
             offsets,

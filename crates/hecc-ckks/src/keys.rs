@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aligned_vec::{AVec, ConstAlign};
+use aligned_vec::{AVec, RuntimeAlign};
 use hecc_params::{GaloisElement, Level};
 
 use crate::ring::kernels::KeyRow;
@@ -44,7 +44,7 @@ pub struct PublicKey {
 #[derive(Clone, Debug)]
 pub struct KeySwitchKey {
     /// Limbs q_0 … q_level, p_0 …, one after the other, each packed as in [`KeyRow`].
-    pub(crate) bytes: AVec<u8, ConstAlign<64>>,
+    pub(crate) bytes: AVec<u8, RuntimeAlign>,
     /// Where each limb begins.
     pub(crate) offsets: Vec<usize>,
     /// Bits of a value of each limb.

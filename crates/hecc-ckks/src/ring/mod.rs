@@ -12,4 +12,4 @@ pub(crate) mod sampling;
 mod tests;
 
 pub use poly::{Coeff, Domain, Eval, Poly};
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Pool, zeros};

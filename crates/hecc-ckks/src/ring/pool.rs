@@ -2,12 +2,48 @@
 
 use std::sync::{Arc, Mutex};
 
-use aligned_vec::{AVec, ConstAlign};
+use aligned_vec::{AVec, RuntimeAlign};
 
 /// Alignment of every polynomial: a cache line, which is also an AVX-512 register.
 pub(crate) const ALIGN: usize = 64;
 
-pub(crate) type Words = AVec<u64, ConstAlign<ALIGN>>;
+pub(crate) type Words = AVec<u64, RuntimeAlign>;
+
+/// Size of a huge page.
+const HUGE: usize = 1 << 21;
+
+/// `len` zeros, aligned to [`ALIGN`]. From 2 MiB on they are aligned to huge pages, which the system is
+/// asked to use: the polynomials and keys of a large ring are more memory than the processor's
+/// address caches cover in small pages.
+pub(crate) fn zeros<T: Clone + Default>(len: usize) -> AVec<T, RuntimeAlign> {
+    let size = len * size_of::<T>();
+    let align = if size >= HUGE { HUGE } else { ALIGN };
+    let mut out = AVec::with_capacity(align, len);
+    if size >= HUGE {
+        advise(out.as_mut_ptr(), size);
+    }
+    out.resize(len, T::default());
+    out
+}
+
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the standard library cannot ask for huge pages")]
+fn advise<T>(start: *mut T, size: usize) {
+    unsafe extern "C" {
+        fn madvise(
+            start: *mut std::ffi::c_void,
+            size: usize,
+            advice: std::ffi::c_int,
+        ) -> std::ffi::c_int;
+    }
+    const MADV_HUGEPAGE: std::ffi::c_int = 14;
+    // SAFETY: the range is one allocation of this process, aligned to a page; this advice changes
+    // how it is backed, never what it holds. A refusal is no error: the pages are then small.
+    unsafe { madvise(start.cast(), size, MADV_HUGEPAGE) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise<T>(_start: *mut T, _size: usize) {}
 
 /// Buffers given back, by their number of limbs. Clones share the buffers.
 #[derive(Clone)]
@@ -54,11 +90,7 @@ impl Pool {
             }
             found
         };
-        found.unwrap_or_else(|| {
-            let mut words = Words::with_capacity(ALIGN, limbs * self.shared.n);
-            words.resize(limbs * self.shared.n, 0);
-            words
-        })
+        found.unwrap_or_else(|| zeros(limbs * self.shared.n))
     }
 
     pub(crate) fn give(&self, words: Words) {

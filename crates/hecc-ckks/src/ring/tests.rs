@@ -190,7 +190,7 @@ fn kernels_agree_on_all_paths() {
 fn the_longest_sums_do_not_overflow() {
     for q in primes() {
         let m = Modulus::new(q, Path::detect(false));
-        let top = vec![q - 1; 16];
+        let top = [q - 1; 16];
         let expected = {
             let term = m.mul(q - 1, q - 1);
             (0..MAX_TERMS).fold(0, |sum, _| m.add(sum, term))
