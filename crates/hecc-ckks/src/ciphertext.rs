@@ -86,13 +86,13 @@ impl Ciphertext {
         self.polys.len() - 1
     }
     /// The same ciphertext read at another scale: the message is multiplied by old/new, for free.
-    /// This is how a rational constant is absorbed. Anything but a finite positive scale is ignored
-    /// by no one: the next operation refuses it.
+    /// This is how a rational constant is absorbed. The next operation refuses a scale that is not
+    /// finite and positive.
     pub fn set_scale(&mut self, scale: Scale) {
         self.scale = scale;
     }
     /// The same ciphertext read as another number of slots: fewer only when the message is known to
-    /// repeat, more always.
+    /// repeat, more always. The next operation refuses what is not a power of two up to N/2.
     pub fn set_slots(&mut self, slots: usize) {
         self.slots = slots;
     }

@@ -89,6 +89,14 @@ pub enum Error {
         /// The level.
         level: Level,
     },
+    /// A Galois element that is not odd and below 2N.
+    #[error("Galois element {} is not odd and below 2N = {two_n}", element.0)]
+    BadGaloisElement {
+        /// The element.
+        element: GaloisElement,
+        /// 2N.
+        two_n: u64,
+    },
     /// Key switching without special primes.
     #[error("the parameters have no special primes, so that no key can be switched: choose some")]
     NoSpecialPrimes,

@@ -121,7 +121,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Error::NoSpecialPrimes`] when keys are asked for and there are none, [`Error::Level`] for a
-    /// level above the chain, [`Error::Foreign`] when the secret belongs to other parameters.
+    /// level above the chain, [`Error::BadGaloisElement`], [`Error::Foreign`] when the secret belongs to other parameters.
     pub fn evaluation_keys(
         &self,
         secret: &SecretKey,
@@ -138,6 +138,12 @@ impl Context {
             self.down()?;
         }
         let n = self.n();
+        let two_n = 2 * n as u64;
+        for &element in request.galois.keys() {
+            if element.0 % 2 == 0 || element.0 >= two_n {
+                return Err(Error::BadGaloisElement { element, two_n });
+            }
+        }
         let all = self.primes().len();
         let relinearization = request.relinearization.map(|level| {
             let mut square: Poly<Eval> = self.uninit(all);

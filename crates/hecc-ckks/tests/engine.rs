@@ -560,6 +560,12 @@ fn wrong_operands_are_refused() {
             .evaluation_keys(&bare.secret, &request, &mut randomness),
         Err(Error::NoSpecialPrimes)
     ));
+    let mut request = EvaluationKeyRequest::default();
+    request.apply_at(GaloisElement(4), Level(1));
+    assert!(matches!(
+        c.evaluation_keys(&b.secret, &request, &mut randomness),
+        Err(Error::BadGaloisElement { .. })
+    ));
 }
 
 #[test]
