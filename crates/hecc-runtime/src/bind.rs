@@ -65,7 +65,7 @@ pub enum BindError {
         help: &'static str,
     },
     /// Another shape than declared.
-    #[error("`{name}` is declared {declared} and has shape {found:?}{}", Batch(*batch))]
+    #[error("`{name}` is declared {declared} and the value is {}{}", shape_name(found), Batch(*batch))]
     Shape {
         /// Its name.
         name: String,
@@ -424,7 +424,9 @@ mod tests {
     fn checks_shape_range_and_repetition() {
         let k = || ("k", value(&[], &[1.0]));
         let one = |v: Tensor64, batch| errors(vec![("x", v), k()], batch).join("\n");
-        assert!(one(value(&[3], &[0.0; 3]), None).contains("declared real[2] and has shape [3]"));
+        assert!(
+            one(value(&[3], &[0.0; 3]), None).contains("declared real[2] and the value is real[3]")
+        );
         assert!(one(value(&[3, 2], &[0.0; 6]), None).contains("exactly that shape"));
         assert_eq!(one(value(&[3, 2], &[0.0; 6]), Some(4)), "");
         assert!(one(value(&[5, 2], &[0.0; 10]), Some(4)).contains("up to 4 instances"));

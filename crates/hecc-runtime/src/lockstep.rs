@@ -49,6 +49,15 @@ impl Divergence {
     }
 }
 
+/// Which errors pass.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tolerance {
+    /// Of a node whose largest slot is v, an error of up to this times max(1, |v|).
+    Relative(f64),
+    /// Of each node, by its id, an error of up to this.
+    ByNode(Vec<f64>),
+}
+
 /// Computes encrypted and in the clear, and compares. It holds the secret key: for development
 /// only, never where ciphertexts of others are evaluated. Run it with
 /// [`Fusion::Off`](crate::Fusion::Off), so that every node is seen.
@@ -58,7 +67,7 @@ pub struct LockstepBackend<'a> {
     clear: ClearBackend<'a>,
     context: Context,
     secret: &'a SecretKey,
-    tolerance: f64,
+    tolerance: Tolerance,
     seen: Mutex<Seen>,
 }
 
@@ -71,15 +80,14 @@ struct Seen {
 }
 
 impl<'a> LockstepBackend<'a> {
-    /// Compares with this tolerance: of a node whose largest slot is v, an error of up to
-    /// `tolerance` · max(1, |v|) passes.
+    /// Compares every ciphertext with its value in the clear.
     pub fn new(
         circuit: &'a Circuit<Ckks>,
         encrypted: CkksBackend<'a>,
         clear: ClearBackend<'a>,
         context: &Context,
         secret: &'a SecretKey,
-        tolerance: f64,
+        tolerance: Tolerance,
     ) -> LockstepBackend<'a> {
         LockstepBackend {
             circuit,
@@ -130,7 +138,10 @@ impl<'a> LockstepBackend<'a> {
             .and_then(|p| self.context.decode(&p))
             .map_err(engine_error(self.circuit, id))?;
         let largest = value.clear.iter().fold(1.0f64, |m, v| m.max(v.abs()));
-        let bound = self.tolerance * largest;
+        let bound = match &self.tolerance {
+            Tolerance::Relative(t) => t * largest,
+            Tolerance::ByNode(bounds) => bounds.get(id.index()).copied().unwrap_or(0.0),
+        };
         let mut worst = (0, 0.0f64);
         for (slot, (a, b)) in value.clear.iter().zip(&found).enumerate() {
             let d = (a - b).abs();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLE: &str = "Example:
-  hecc run circuits/quartic.hec --input 'x=[0.5, -0.25, 1]'
+  hecc run circuits/quartic.hec --input x=@circuits/data/x1024.json
 ";
 
 /// Compiler, optimizer and runtime for circuits over encrypted data.
@@ -198,8 +198,8 @@ pub(crate) struct RunArgs {
     /// Where to compute.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) backend: Backend,
-    /// Largest error that lockstep lets pass, relative to the largest slot of a value where that is above 1;
-    /// the promised precision if not given.
+    /// Largest error that lockstep lets pass, relative to the largest slot of a value where that is above 1
+    /// [default: by the noise estimate of each value].
     #[arg(long, value_name = "ERROR")]
     pub(crate) tolerance: Option<f64>,
 }

@@ -45,6 +45,13 @@ impl Kind {
         Kind::Outputs,
     ];
 
+    fn article(self) -> &'static str {
+        match self {
+            Kind::EncryptionKey => "an",
+            Kind::SecretKey | Kind::EvaluationKeys | Kind::Inputs | Kind::Outputs => "a",
+        }
+    }
+
     fn code(self) -> u16 {
         match self {
             Kind::SecretKey => 1,
@@ -120,7 +127,7 @@ pub enum ContainerError {
     #[error("its header is damaged: copy it again from where it was made")]
     Header,
     /// Another kind.
-    #[error("it is a {found}, and a {wanted} is needed here")]
+    #[error("it is {} {found}, and {} {wanted} is needed here", found.article(), wanted.article())]
     Kind {
         /// What it is.
         found: Kind,

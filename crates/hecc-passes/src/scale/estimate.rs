@@ -74,6 +74,22 @@ fn largest(stddev: f64, count: usize, copies: usize) -> f64 {
     gaussian.max(stddev * l / (2.0 * copies.max(1) as f64).sqrt())
 }
 
+/// By node, a bound on the largest absolute error of any slot, operands taken as independent.
+pub(crate) fn error_bounds(
+    circuit: &Circuit<Ckks>,
+    ranges: &[Interval],
+    model: &Model<'_>,
+) -> Vec<f64> {
+    let (_, held) = sources(circuit, ranges, model);
+    let slots = circuit.meta.slots.max(1);
+    held.iter()
+        .zip(ranges)
+        .map(|(variance, range)| {
+            noise::largest(variance.sqrt(), slots) + range.magnitude() * (-46f64).exp2()
+        })
+        .collect()
+}
+
 /// The variance that each node adds by itself, in units of its value, and a forward estimate of
 /// what it holds in all, as if all operands were independent.
 fn sources(

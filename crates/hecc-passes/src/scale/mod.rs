@@ -18,6 +18,7 @@ use hecc_ir::ckks::Ckks;
 use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::Circuit;
 use hecc_ir::slots::Slots;
+use hecc_params::Parameters;
 
 pub use select::{ScaleOptions, Scaled, check_headroom};
 
@@ -43,4 +44,20 @@ pub fn lower_ideal(circuit: &Circuit<Slots>) -> Circuit<Ckks> {
     let plan = plan::plan(circuit, &ranges);
     let chain = emit::Chain::ideal(select::USUAL_SCALE, plan.depth);
     emit::emit(circuit, &plan, &chain, 0).0
+}
+
+/// For every node of a lowered circuit, an error that its slots stay below, as the noise formulas
+/// have it with all operands taken as independent. Whoever looks for wrong operations allows a
+/// margin above it.
+pub fn error_bounds(circuit: &Circuit<Ckks>, parameters: &Parameters) -> Vec<f64> {
+    estimate::error_bounds(
+        circuit,
+        &ranges::ckks_ranges(circuit),
+        &estimate::Model {
+            log_n: parameters.log_n(),
+            q: parameters.q(),
+            p: parameters.p(),
+            digit_limbs: parameters.digit_limbs(),
+        },
+    )
 }

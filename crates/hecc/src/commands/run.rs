@@ -10,9 +10,9 @@ use hecc_ir::tensor::{Param, elements};
 use hecc_passes::compile::{Report, ReportedMeasures};
 use hecc_runtime::{
     Bindings, CkksBackend, CkksValue, ClearBackend, Divergence, EncryptWith, Execution, Fusion,
-    LockstepBackend, LockstepValue, Plains, Reference, RuntimeError, Schedule, Tensor64, Unpacked,
-    Wanted, decrypt, encrypt, evaluation_keys_needed, execute, max_abs_error, pack, reference,
-    resolve_plains, unpack,
+    LockstepBackend, LockstepValue, Plains, Reference, RuntimeError, Schedule, Tensor64, Tolerance,
+    Unpacked, Wanted, decrypt, encrypt, evaluation_keys_needed, execute, max_abs_error, pack,
+    reference, resolve_plains, unpack,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -29,6 +29,9 @@ use crate::project::{self, Project, context, result_ranks};
 const SHOWN: usize = 8;
 /// What f64 itself has: the precision of a run without any error.
 const MOST_BITS: f64 = 53.0;
+/// By how much an error may exceed the noise estimate of its node in lockstep: errors of one source
+/// that meet again add up, which the estimate leaves out; a wrong operation is off by far more.
+const MARGIN: f64 = 64.0;
 /// How many range faults are shown.
 const MOST_FAULTS: usize = 10;
 
@@ -55,7 +58,8 @@ struct Lockstep {
     first: Option<Divergence>,
     compared: usize,
     worst: f64,
-    tolerance: f64,
+    /// As given; by the noise estimate of each node otherwise.
+    tolerance: Option<f64>,
 }
 
 /// All that is known at the end.
@@ -257,9 +261,15 @@ fn encrypted_with(
     let bar = Bar::new("evaluating");
     let progress = |done, total| bar.at(done, total);
     let (execution, lockstep) = if args.backend == Backend::Lockstep {
-        let tolerance = args
-            .tolerance
-            .unwrap_or_else(|| (-program.precision_bits).exp2());
+        let tolerance = match args.tolerance {
+            Some(t) => Tolerance::Relative(t),
+            None => Tolerance::ByNode(
+                hecc_passes::scale::error_bounds(circuit, &program.parameters)
+                    .into_iter()
+                    .map(|bound| bound * MARGIN)
+                    .collect(),
+            ),
+        };
         let clear = ClearBackend::new(circuit, plains, packed(program, bindings)?);
         let both = LockstepBackend::new(circuit, backend, clear, context, &secret, tolerance);
         let execution = execute(circuit, schedule, &both, &progress)?;
@@ -267,7 +277,7 @@ fn encrypted_with(
             first: both.first_divergence(),
             compared: both.compared(),
             worst: both.worst_error(),
-            tolerance,
+            tolerance: args.tolerance,
         };
         (encrypted_half(execution), Some(seen))
     } else {
@@ -428,8 +438,13 @@ impl Summary<'_> {
             facts.push((
                 "lockstep",
                 format!(
-                    "{} ciphertexts compared, worst error {:.1e}, tolerance {:.1e}",
-                    seen.compared, seen.worst, seen.tolerance
+                    "{} ciphertexts compared, worst error {:.1e}, tolerance {}",
+                    seen.compared,
+                    seen.worst,
+                    match seen.tolerance {
+                        Some(t) => format!("{t:.1e}"),
+                        None => format!("{MARGIN} times the noise estimate of each"),
+                    }
                 ),
             ));
         }
