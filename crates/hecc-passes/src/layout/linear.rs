@@ -123,19 +123,26 @@ pub(crate) fn plan(
 ) -> Plan {
     entries.sort_unstable_by_key(|e| (e.vector, e.distance, e.slot));
     let specified = wanted.iter().filter(|w| **w != JUNK).count();
+    let mut occupied: Vec<Option<Vec<u32>>> = vec![None; sources.len()];
     let mut diagonals: Vec<Diagonal> = Vec::new();
     for group in entries.chunk_by(|a, b| (a.vector, a.distance) == (b.vector, b.distance)) {
         let (vector, distance) = (group[0].vector, group[0].distance);
         let first = group[0].weight;
         let mut uniform = group.iter().all(|e| e.weight == first);
         if uniform && group.len() < specified {
-            // wherever a slot is read and gets nothing from here, the source must be zero
-            let source = sources[vector as usize];
-            let mut at = group.iter().map(|e| e.slot).peekable();
-            for (t, w) in wanted.iter().enumerate() {
-                if at.peek() == Some(&(t as u32)) {
-                    at.next();
-                } else if *w != JUNK && source[(t + distance as usize) % slots] != ZERO {
+            // wherever a slot is read and gets nothing from here, the source must be zero: no more
+            // slots that are not zero may meet slots that are read than the group has
+            let full = occupied[vector as usize].get_or_insert_with(|| {
+                let source = sources[vector as usize];
+                (0..slots as u32)
+                    .filter(|s| source[*s as usize] != ZERO)
+                    .collect::<Vec<u32>>()
+            });
+            let mut meetings = 0;
+            for s in full.iter() {
+                let t = (*s as usize + slots - distance as usize) % slots;
+                meetings += usize::from(wanted[t] != JUNK);
+                if meetings > group.len() {
                     uniform = false;
                     break;
                 }

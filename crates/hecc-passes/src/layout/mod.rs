@@ -101,6 +101,9 @@ pub fn lower(
         let found = estimate(&lowered);
         if best.as_ref().is_none_or(|(b, _)| better(&found, b)) {
             best = Some((found, lowered));
+        } else if slots < size.largest.min(most) {
+            // smaller parts yet will hardly be better
+            break;
         }
     }
     if options.strategy == Strategy::Auto && size.elements <= ELEMENTS_MAX {

@@ -11,6 +11,7 @@
 //! What nobody reads is tracked with its own range: a declared range is claimed for a vector only
 //! when every slot obeys, and what would leave it far behind is masked.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,8 +54,45 @@ impl Packed {
     }
 }
 
+/// Where each element of a source lies in its first packing: (vector, slot), ascending.
+struct Index {
+    starts: Vec<u32>,
+    places: Vec<(u32, u32)>,
+}
+
+impl Index {
+    fn new(placement: &Placement, elements: usize) -> Index {
+        let mut starts = vec![0u32; elements + 1];
+        for l in placement.vectors.iter().flat_map(|v| v.iter()) {
+            if *l < ZERO {
+                starts[*l as usize + 1] += 1;
+            }
+        }
+        for e in 0..elements {
+            starts[e + 1] += starts[e];
+        }
+        let mut next = starts.clone();
+        let mut places = vec![(0, 0); starts[elements] as usize];
+        for (v, labels) in placement.vectors.iter().enumerate() {
+            for (t, l) in labels.iter().enumerate().filter(|(_, l)| **l < ZERO) {
+                let at = &mut next[*l as usize];
+                places[*at as usize] = (v as u32, t as u32);
+                *at += 1;
+            }
+        }
+        Index { starts, places }
+    }
+
+    fn of(&self, element: u32) -> &[(u32, u32)] {
+        let e = element as usize;
+        &self.places[self.starts[e] as usize..self.starts[e + 1] as usize]
+    }
+}
+
 /// An encrypted tensor from which views take elements.
 struct Source {
+    /// Made when it is first needed.
+    index: OnceCell<Index>,
     /// Its ways of lying in slots; the first is the one that views refer to.
     packed: Vec<Packed>,
     /// Which parameter it is.
@@ -104,6 +142,8 @@ struct Gathered {
     ranges: Vec<Interval>,
     /// Which source each is of.
     owners: Vec<u32>,
+    /// For each source, the place here of each of its vectors that the view needs.
+    numbers: BTreeMap<u32, Vec<u32>>,
 }
 
 /// One output of ladders: the vectors that are added up, the runs, what the slots then hold.
@@ -224,6 +264,7 @@ impl Packer<'_> {
                 let param = &self.circuit.inputs[*i as usize];
                 let source = self.sources.len() as u32;
                 self.sources.push(Source {
+                    index: OnceCell::new(),
                     packed: Vec::new(),
                     input: Some(*i),
                     shape: param.shape.to_vec(),
@@ -313,6 +354,7 @@ impl Packer<'_> {
     fn new_source(&mut self, packed: Packed, shape: &[usize]) -> View {
         let range = packed.range;
         self.sources.push(Source {
+            index: OnceCell::new(),
             packed: vec![packed],
             input: None,
             shape: shape.to_vec(),
@@ -438,27 +480,35 @@ impl Packer<'_> {
     fn natural(&self, view: &View) -> Option<Placement> {
         let source = self.single(view)?;
         let packed = self.sources[source as usize].packed.first()?;
-        let mut wanted: FxHashMap<u32, Vec<u32>> = FxHashMap::default();
-        for (i, r) in view.refs.iter().enumerate() {
-            wanted.entry(r.element).or_default().push(i as u32);
+        // the names of each element in the view: a chain through `more`
+        let count = self.sources[source as usize].refs_len();
+        let mut name = vec![u32::MAX; count];
+        let mut more = vec![u32::MAX; view.refs.len()];
+        for (i, r) in view.refs.iter().enumerate().rev() {
+            more[i] = name[r.element as usize];
+            name[r.element as usize] = i as u32;
         }
+        let first = name.clone();
         let mut covered = vec![false; view.refs.len()];
-        let mut turn: FxHashMap<u32, usize> = FxHashMap::default();
         let mut vectors = Vec::new();
         for labels in &packed.placement.vectors {
             let mut used = false;
             let mine: Rc<[Label]> = labels
                 .iter()
-                .map(|l| match wanted.get(l) {
-                    Some(names) => {
-                        let k = turn.entry(*l).or_insert(0);
-                        let name = names[*k % names.len()];
-                        *k += 1;
-                        covered[name as usize] = true;
-                        used = true;
-                        name
+                .map(|l| {
+                    if *l >= ZERO || first[*l as usize] == u32::MAX {
+                        return JUNK;
                     }
-                    None => JUNK,
+                    // copies take the names in turn
+                    let e = *l as usize;
+                    let mine = name[e];
+                    name[e] = match more[mine as usize] {
+                        u32::MAX => first[e],
+                        next => next,
+                    };
+                    covered[mine as usize] = true;
+                    used = true;
+                    mine
                 })
                 .collect();
             if used {
@@ -507,21 +557,56 @@ impl Packer<'_> {
         }
     }
 
-    /// The vectors of all sources of a view, in order; `None` while a parameter lies nowhere.
+    fn index(&self, source: u32) -> Option<&Index> {
+        let source = &self.sources[source as usize];
+        let packed = source.packed.first()?;
+        Some(
+            source
+                .index
+                .get_or_init(|| Index::new(&packed.placement, elements(&source.shape))),
+        )
+    }
+
+    /// The vectors in which elements of a view lie, in order; `None` while a parameter lies nowhere.
     fn gathered(&self, view: &View) -> Option<Gathered> {
+        let mut used: BTreeMap<u32, Vec<bool>> = BTreeMap::new();
+        for source in named(view) {
+            let packed = self.sources[source as usize].packed.first()?;
+            used.insert(source, vec![false; packed.vectors.len()]);
+        }
+        let mut last: Option<(u32, &Index)> = None;
+        for r in view.refs.iter().filter(|r| **r != NOTHING) {
+            let index = match last {
+                Some((source, index)) if source == r.source => index,
+                _ => self.index(r.source)?,
+            };
+            last = Some((r.source, index));
+            let flags = used.get_mut(&r.source)?;
+            for (v, _) in index.of(r.element) {
+                flags[*v as usize] = true;
+            }
+        }
         let mut all = Gathered {
             nodes: Vec::new(),
             labels: Vec::new(),
             ranges: Vec::new(),
             owners: Vec::new(),
+            numbers: BTreeMap::new(),
         };
-        for source in named(view) {
-            let packed = self.sources[source as usize].packed.first()?;
-            all.nodes.extend(&packed.vectors);
-            all.labels.extend(packed.placement.vectors.iter().cloned());
-            all.ranges
-                .extend(packed.vectors.iter().map(|_| packed.whole()));
-            all.owners.extend(packed.vectors.iter().map(|_| source));
+        for (source, flags) in used {
+            let packed = &self.sources[source as usize].packed[0];
+            let whole = packed.whole();
+            let mut numbers = Vec::with_capacity(flags.len());
+            for (v, flag) in flags.into_iter().enumerate() {
+                numbers.push(all.nodes.len() as u32);
+                if flag {
+                    all.nodes.push(packed.vectors[v]);
+                    all.labels.push(Rc::clone(&packed.placement.vectors[v]));
+                    all.ranges.push(whole);
+                    all.owners.push(source);
+                }
+            }
+            all.numbers.insert(source, numbers);
         }
         Some(all)
     }
@@ -556,6 +641,7 @@ impl Packer<'_> {
             labels,
             ranges: all.ranges.clone(),
             owners: all.owners.clone(),
+            numbers: all.numbers.clone(),
         }
     }
 
@@ -563,10 +649,21 @@ impl Packer<'_> {
     fn plans(&self, view: &View, wanted: &Placement) -> Option<(Vec<Plan>, Effort, bool)> {
         let entry = |e: u32| vec![(e, Weight::Const(1.0))];
         let all = self.gathered(view)?;
-        let (plans, effort) = self.plans_from(view, &all, wanted, &entry)?;
+        let (plans, effort) = self.plans_from(view, &all, None, wanted, &entry)?;
         if effort.levels > 0 {
             let thin = self.thinned(view, &all);
-            let (spread, mut other) = self.plans_from(view, &thin, wanted, &entry)?;
+            let mut places: FxHashMap<Ref, Vec<(u32, u32)>> = FxHashMap::default();
+            for (v, (labels, source)) in thin.labels.iter().zip(&thin.owners).enumerate() {
+                for (t, l) in labels.iter().enumerate().filter(|(_, l)| **l < ZERO) {
+                    let me = Ref {
+                        source: *source,
+                        element: *l,
+                    };
+                    places.entry(me).or_default().push((v as u32, t as u32));
+                }
+            }
+            let (spread, mut other) =
+                self.plans_from(view, &thin, Some(&places), wanted, &entry)?;
             let masks = thin
                 .labels
                 .iter()
@@ -589,34 +686,26 @@ impl Packer<'_> {
         wanted: &Placement,
         terms: &dyn Fn(u32) -> Vec<(u32, Weight)>,
     ) -> Option<(Vec<Plan>, Effort)> {
-        self.plans_from(view, &self.gathered(view)?, wanted, terms)
+        self.plans_from(view, &self.gathered(view)?, None, wanted, terms)
     }
 
+    /// `thin`: the places of the elements, where they are not those of the sources.
     fn plans_from(
         &self,
         view: &View,
         all: &Gathered,
+        thin: Option<&FxHashMap<Ref, Vec<(u32, u32)>>>,
         wanted: &Placement,
         terms: &dyn Fn(u32) -> Vec<(u32, Weight)>,
     ) -> Option<(Vec<Plan>, Effort)> {
         let slots = self.slots;
-        // where each element lies: (vector, slot), ascending
-        let mut places: FxHashMap<Ref, Vec<(u32, u32)>> = FxHashMap::default();
-        for (v, (labels, source)) in all.labels.iter().zip(&all.owners).enumerate() {
-            for (t, l) in labels.iter().enumerate().filter(|(_, l)| **l < ZERO) {
-                let me = Ref {
-                    source: *source,
-                    element: *l,
-                };
-                places.entry(me).or_default().push((v as u32, t as u32));
-            }
-        }
         let held: Vec<&[Label]> = all.labels.iter().map(|l| &**l).collect();
         let mut plans = Vec::with_capacity(wanted.vectors.len());
         let mut effort = Effort::default();
         for vector in &wanted.vectors {
             let mut entries = Vec::new();
             let mut known: FxHashMap<u32, Vec<(u32, Weight)>> = FxHashMap::default();
+            let mut last: Option<(u32, &Index)> = None;
             for (t, l) in vector.iter().enumerate().filter(|(_, l)| **l < ZERO) {
                 let list = known.entry(*l).or_insert_with(|| terms(*l));
                 for (e, weight) in list.iter() {
@@ -625,7 +714,18 @@ impl Packer<'_> {
                         continue;
                     }
                     // the nearest copy to the right, cyclically
-                    let (vector, distance) = nearest(places.get(&r)?, t as u32, slots as u32);
+                    let (vector, distance) = match thin {
+                        Some(places) => nearest(places.get(&r)?, t as u32, slots as u32)?,
+                        None => {
+                            let index = match last {
+                                Some((source, index)) if source == r.source => index,
+                                _ => self.index(r.source)?,
+                            };
+                            last = Some((r.source, index));
+                            let (v, d) = nearest(index.of(r.element), t as u32, slots as u32)?;
+                            (all.numbers.get(&r.source)?[v as usize], d)
+                        }
+                    };
                     entries.push(Entry {
                         vector,
                         distance,
@@ -747,13 +847,29 @@ impl Packer<'_> {
         self.emit.mul_plain(node, mask)
     }
 
+    /// Every element of a view lies somewhere: parameters of which only other parts were packed
+    /// are packed whole.
     fn ensure_all(&mut self, view: &View) {
-        let mut named: Vec<u32> = view.refs.iter().map(|r| r.source).collect();
-        named.sort_unstable();
-        named.dedup();
-        for s in named {
-            if s != NOTHING.source {
-                self.ensure(s);
+        for s in named(view) {
+            self.ensure(s);
+            if self.sources[s as usize].input.is_none() {
+                continue;
+            }
+            let lies = {
+                let index = self.index(s).expect("it was just packed");
+                view.refs
+                    .iter()
+                    .filter(|r| r.source == s)
+                    .all(|r| !index.of(r.element).is_empty())
+            };
+            if !lies {
+                let shape = self.sources[s as usize].shape.clone();
+                let placement = canonical(&shape, self.slots, &row_major(&shape));
+                self.pack(s, placement);
+                let source = &mut self.sources[s as usize];
+                let last = source.packed.len() - 1;
+                source.packed.swap(0, last);
+                source.index = OnceCell::new();
             }
         }
     }
@@ -902,7 +1018,7 @@ impl Packer<'_> {
             return self.new_source(image, &view.shape);
         }
         let source = named[0];
-        self.ensure(source);
+        self.ensure_all(view);
         let packed = self.sources[source as usize].packed[0].clone();
         let mut used = vec![false; self.sources[source as usize].refs_len()];
         for r in view.refs.iter().filter(|r| **r != NOTHING) {
@@ -1512,7 +1628,14 @@ impl Packer<'_> {
             &ORDERS[..]
         };
         let mut best: Option<(f64, [usize; 3], Placement)> = None;
+        let mut tried: Vec<Vec<usize>> = Vec::new();
         for &order in orders {
+            // an axis of one element has no place of its own
+            let real: Vec<usize> = order.into_iter().filter(|a| extents[*a] > 1).collect();
+            if tried.contains(&real) {
+                continue;
+            }
+            tried.push(real);
             let x = view(order, a);
             let y = b.map(|b| view(order, b));
             let mut candidates = vec![canonical(&x.shape, self.slots, &row_major(&x.shape))];
@@ -1522,6 +1645,9 @@ impl Packer<'_> {
             }
             for c in candidates {
                 let mut effort = self.route(&x, &c).1;
+                if best.as_ref().is_some_and(|(b, ..)| effort.cost() >= *b) {
+                    continue;
+                }
                 if let Some(y) = &y {
                     effort = effort.beside(self.route(y, &c).1);
                 }
@@ -2250,8 +2376,9 @@ fn named(view: &View) -> Vec<u32> {
 }
 
 /// Of several places (vector, slot), ascending, the vector and distance with the least cyclic distance to the right.
-fn nearest(at: &[(u32, u32)], slot: u32, slots: u32) -> (u32, u32) {
-    let mut best = (at[0].0, (at[0].1 + slots - slot) % slots);
+fn nearest(at: &[(u32, u32)], slot: u32, slots: u32) -> Option<(u32, u32)> {
+    let first = at.first()?;
+    let mut best = (first.0, (first.1 + slots - slot) % slots);
     for group in at.chunk_by(|a, b| a.0 == b.0) {
         // the first place at or after the slot, else the first of all
         let k = group.partition_point(|p| p.1 < slot);
@@ -2261,7 +2388,7 @@ fn nearest(at: &[(u32, u32)], slot: u32, slots: u32) -> (u32, u32) {
             best = (p.0, distance);
         }
     }
-    best
+    Some(best)
 }
 
 /// Entries of the same place are one.
