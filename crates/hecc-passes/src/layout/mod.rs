@@ -88,9 +88,8 @@ pub fn lower(
         choices.push(part);
         part /= 2;
     }
-    if size.nodes > TRIED_NODES_MAX {
-        choices.truncate(1);
-    }
+    let work = size.nodes.saturating_mul(choices[0]).saturating_add(size.elements);
+    choices.truncate((TRIED_WORK_MAX / work.max(1)).clamp(1, choices.len()));
     let mut best: Option<(Estimate, Circuit<Slots>)> = None;
     for slots in choices {
         let lowered = tidy(&packed::lower(
@@ -119,8 +118,8 @@ pub fn lower(
 /// Vectors are not made smaller than this: a smaller ring is hardly ever secure with a level.
 const SMALLEST_PART: usize = 1024;
 
-/// In larger circuits than this only one number of slots is tried.
-const TRIED_NODES_MAX: usize = 4096;
+/// Slots and scalar operations handled in all tries; a large circuit is tried with fewer sizes.
+const TRIED_WORK_MAX: usize = 1 << 24;
 
 /// More nodes times slots than this are not tried as dense vectors.
 const PACKED_WORK_MAX: usize = 1 << 27;
