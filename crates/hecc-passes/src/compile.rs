@@ -24,7 +24,8 @@ pub struct CompileOptions {
     pub passes: pipeline::Options,
     /// The layout.
     pub layout: LayoutOptions,
-    /// Bits of precision that parameter selection aims at.
+    /// Bits of precision that parameter selection aims at, relative to the declared range of the
+    /// results where that is larger than \[-1, 1\].
     pub target_bits: f64,
     /// Whether the measures at -O 0 are wanted, too.
     pub unoptimized: bool,
@@ -264,7 +265,7 @@ pub fn compile_observed(
     }
     let scale_options = ScaleOptions {
         overrides: source.meta.ckks,
-        target_bits: options.target_bits,
+        target_bits: options.target_bits - declared_size(source).log2(),
         span,
     };
     let mut diagnostics = Vec::new();
@@ -297,7 +298,7 @@ pub fn compile_observed(
     } else if options.passes.opt_level == 0 {
         Some(measures)
     } else {
-        as_written(module, options, degree.degree)
+        as_written(module, options, &flat, measures)
     };
     let report = Report {
         circuit: source.name.clone(),
@@ -365,12 +366,23 @@ pub fn compile_observed(
     })
 }
 
+/// The least magnitude that all results are declared to have, 1 at least: precision is relative to it.
+fn declared_size(source: &Circuit<Tensor>) -> f64 {
+    source
+        .outputs
+        .iter()
+        .map(|(_, o)| o.range.map_or(1.0, |r| r.magnitude()))
+        .reduce(f64::min)
+        .map_or(1.0, |size| size.max(1.0))
+}
+
 /// The measures of the program as it is written; no parameters are chosen for it. `None` when it
 /// cannot even be lowered so.
 fn as_written(
     module: &Module<Tensor>,
     options: &CompileOptions,
-    degree: u64,
+    optimised: &Module<Tensor>,
+    measures: ReportedMeasures,
 ) -> Option<ReportedMeasures> {
     let passes = pipeline::Options {
         opt_level: 0,
@@ -378,9 +390,12 @@ fn as_written(
         ..options.passes
     };
     let (flat, _) = pipeline::optimize(module, &passes, None).ok()?;
+    if flat == *optimised.entry() {
+        return Some(measures);
+    }
     let slots = layout::lower(&flat, &options.layout).ok()?;
     let circuit = scale::lower_ideal(&slots);
-    Some(reported(&measure::measure(&circuit), degree))
+    Some(reported(&measure::measure(&circuit), measures.degree))
 }
 
 fn refusal(e: CompileError, span: Span) -> Diagnostic {
