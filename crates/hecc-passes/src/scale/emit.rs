@@ -135,22 +135,40 @@ fn lone(terms: &[Term]) -> Option<Step> {
     own.all(|s| s == first).then_some(first)
 }
 
-/// Which steps are relinearized where they stand: who multiplies, rotates or is sent back needs it,
-/// and a value that is the only one of degree 2 in several sums is cheaper relinearized once.
+/// Which steps are relinearized where they stand: who multiplies, rotates, rescales or is sent back
+/// needs it, and a value that is the only one of degree 2 in several sums is cheaper relinearized once.
+///
+/// A rescale could do without, but the rounding of a third polynomial is multiplied by the square of the
+/// secret, which costs six or seven bits of precision; and the engine merges a relinearization
+/// with the rescale after it.
 fn linear_steps(plan: &Plan) -> Vec<bool> {
     let n = plan.steps.len();
     let mut wanted = vec![false; n];
     for o in &plan.outputs {
         wanted[o.index()] = true;
     }
-    for step in &plan.steps {
+    for (i, step) in plan.steps.iter().enumerate() {
         match &step.op {
             StepOp::Mul(a, b) => {
                 wanted[a.index()] = true;
                 wanted[b.index()] = true;
             }
-            StepOp::Square(a) | StepOp::Rotate(a, _) => wanted[a.index()] = true,
-            StepOp::Input(_) | StepOp::MulPlain(..) | StepOp::Sum(_) | StepOp::AddPlain { .. } => {}
+            StepOp::Square(a) | StepOp::Rotate(a, _) | StepOp::MulPlain(a, _) => {
+                wanted[a.index()] = true;
+            }
+            // In rank 1, or where a term comes from a higher level, rank 2 is rescaled first.
+            StepOp::Sum(terms) => {
+                for t in terms {
+                    let stays =
+                        step.rank == 2 && !t.up && plan.levels[t.step.index()] == plan.levels[i];
+                    wanted[t.step.index()] |= !stays;
+                }
+            }
+            StepOp::AddPlain { step: a, .. } => {
+                let stays = step.rank == 2 && plan.levels[a.index()] == plan.levels[i];
+                wanted[a.index()] |= !stays;
+            }
+            StepOp::Input(_) => {}
         }
     }
     // Degrees when nothing else is relinearized, and for each step its users in which it alone is of degree 2.

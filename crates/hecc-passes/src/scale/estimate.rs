@@ -1,8 +1,8 @@
 //! How precise the results will be: every source of error, carried to the outputs.
 //!
 //! Errors of different sources are independent and add by variance; the same source that reaches an
-//! output on several paths adds linearly. So the estimate runs backwards: the sensitivity of an
-//! output to every node, bounded by the ranges of the other factors, and then the sum over the
+//! output on several paths adds with its signs. So the estimate runs backwards: the sensitivity of an
+//! output to every node, an interval from the ranges of the other factors, and then the sum over the
 //! sources of (sensitivity · standard deviation)². Slots of one error are independent of one
 //! another (the canonical embedding of independent coefficients), so that what comes through a
 //! rotation adds to the rest by squares: a sum over 2^k slots multiplies an error by 2^(k/2).
@@ -12,7 +12,7 @@ use hecc_ir::graph::{Circuit, Interval, NodeId};
 use hecc_ir::slots::Coefficient;
 use hecc_params::{LogN, noise};
 
-use super::ranges::coefficient_range;
+use super::ranges::{coefficient_range, product};
 
 /// What the estimate needs of the parameters; a chain need not be of real primes.
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +187,41 @@ fn sources(
     (own, all)
 }
 
+/// How an output depends on a node.
+#[derive(Clone, Copy, Debug)]
+struct Sensitivity {
+    /// On paths without rotations: all paths together, with their signs.
+    direct: Interval,
+    /// On paths with rotations, amplitudes of the edges that do not rotate themselves.
+    turned: f64,
+    /// Squares of the amplitudes that come over rotations.
+    rotated: f64,
+}
+
+impl Sensitivity {
+    const NONE: Sensitivity = Sensitivity {
+        direct: Interval { lo: 0.0, hi: 0.0 },
+        turned: 0.0,
+        rotated: 0.0,
+    };
+
+    /// Adds what comes from a user, itself multiplied by a factor from this range.
+    fn take(&mut self, user: &Sensitivity, factor: Interval) {
+        let d = product(user.direct, factor);
+        self.direct = Interval::new(self.direct.lo + d.lo, self.direct.hi + d.hi);
+        self.turned += user.turned_square().sqrt() * factor.magnitude();
+    }
+
+    fn turned_square(&self) -> f64 {
+        self.turned * self.turned + self.rotated
+    }
+
+    fn square(&self) -> f64 {
+        let d = self.direct.magnitude();
+        d * d + self.turned_square()
+    }
+}
+
 /// The variance of one output.
 fn variance_at(
     circuit: &Circuit<Ckks>,
@@ -194,49 +229,54 @@ fn variance_at(
     sources: &[f64],
     output: NodeId,
 ) -> f64 {
+    const ONE: Interval = Interval { lo: 1.0, hi: 1.0 };
+    const MINUS: Interval = Interval { lo: -1.0, hi: -1.0 };
     let graph = &circuit.graph;
     let plains = &circuit.meta.plains;
-    // Sensitivity through everything but rotations, and squared through rotations.
-    let mut direct = vec![0.0f64; output.index() + 1];
-    let mut turned = vec![0.0f64; output.index() + 1];
-    direct[output.index()] = 1.0;
+    let mut at = vec![Sensitivity::NONE; output.index() + 1];
+    at[output.index()].direct = ONE;
     let mut total = 0.0;
     for i in (0..=output.index()).rev() {
-        let square = direct[i] * direct[i] + turned[i];
+        let here = at[i];
+        let square = here.square();
         if square == 0.0 {
             continue;
         }
         total += square * sources[i];
-        let g = square.sqrt();
         let id = NodeId(i as u32);
         let operands = graph.operands(id);
-        let size = |k: usize| ranges[operands[k].index()].magnitude();
+        let range = |k: usize| ranges[operands[k].index()];
+        let mut take = |k: usize, factor: Interval| at[operands[k].index()].take(&here, factor);
         match graph.op(id) {
             CkksOp::Input(_) | CkksOp::Encode { .. } => {}
-            CkksOp::Add | CkksOp::Sub => {
-                direct[operands[0].index()] += g;
-                direct[operands[1].index()] += g;
+            CkksOp::Add => {
+                take(0, ONE);
+                take(1, ONE);
             }
-            CkksOp::Neg
-            | CkksOp::AddScalar(_)
+            CkksOp::Sub => {
+                take(0, ONE);
+                take(1, MINUS);
+            }
+            CkksOp::Neg => take(0, MINUS),
+            CkksOp::AddScalar(_)
             | CkksOp::Relinearize
             | CkksOp::Rescale { .. }
-            | CkksOp::DropLevel(_) => direct[operands[0].index()] += g,
+            | CkksOp::DropLevel(_) => take(0, ONE),
             CkksOp::Mul => {
-                direct[operands[0].index()] += g * size(1);
-                direct[operands[1].index()] += g * size(0);
+                take(0, range(1));
+                take(1, range(0));
             }
-            CkksOp::Square => direct[operands[0].index()] += 2.0 * g * size(0),
-            CkksOp::MulScalar { value, .. } => {
-                let c = coefficient_range(*value, plains).magnitude();
-                direct[operands[0].index()] += g * c;
+            CkksOp::Square => {
+                let x = range(0);
+                take(0, Interval::new(2.0 * x.lo, 2.0 * x.hi));
             }
+            CkksOp::MulScalar { value, .. } => take(0, coefficient_range(*value, plains)),
             CkksOp::LinComb { coefficients, .. } => {
-                for (o, value) in operands.iter().zip(coefficients) {
-                    direct[o.index()] += g * coefficient_range(*value, plains).magnitude();
+                for (k, value) in coefficients.iter().enumerate() {
+                    take(k, coefficient_range(*value, plains));
                 }
             }
-            CkksOp::Rotate(_) => turned[operands[0].index()] += square,
+            CkksOp::Rotate(_) => at[operands[0].index()].rotated += square,
         }
     }
     total

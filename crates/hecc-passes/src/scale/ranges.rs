@@ -32,7 +32,8 @@ fn times(x: f64, y: f64) -> f64 {
     if x == 0.0 || y == 0.0 { 0.0 } else { x * y }
 }
 
-fn mul(a: Interval, b: Interval) -> Interval {
+/// The range of a product.
+pub(crate) fn product(a: Interval, b: Interval) -> Interval {
     let ends = [
         times(a.lo, b.lo),
         times(a.lo, b.hi),
@@ -100,7 +101,7 @@ fn combination(
         .iter()
         .zip(operands)
         .fold(Interval::new(0.0, 0.0), |sum, (c, o)| {
-            add(sum, mul(coefficient_range(*c, plains), out[o.index()]))
+            add(sum, product(coefficient_range(*c, plains), out[o.index()]))
         })
 }
 
@@ -138,7 +139,7 @@ pub fn slots_ranges(circuit: &Circuit<Slots>) -> Vec<Interval> {
             SlotsOp::Sub => sub(of(0), of(1)),
             SlotsOp::Neg => neg(of(0)),
             SlotsOp::Mul if operands[0] == operands[1] => square(of(0)),
-            SlotsOp::Mul => mul(of(0), of(1)),
+            SlotsOp::Mul => product(of(0), of(1)),
             SlotsOp::Square => square(of(0)),
             SlotsOp::LinComb(c) => combination(c, &operands, &out, plains),
             SlotsOp::Rotate(_) => of(0),
@@ -183,10 +184,10 @@ pub fn ckks_ranges(circuit: &Circuit<Ckks>) -> Vec<Interval> {
             CkksOp::Sub => sub(of(0), of(1)),
             CkksOp::Neg => neg(of(0)),
             CkksOp::Mul if operands[0] == operands[1] => square(of(0)),
-            CkksOp::Mul => mul(of(0), of(1)),
+            CkksOp::Mul => product(of(0), of(1)),
             CkksOp::Square => square(of(0)),
             CkksOp::AddScalar(c) => add(of(0), coefficient_range(*c, plains)),
-            CkksOp::MulScalar { value, .. } => mul(of(0), coefficient_range(*value, plains)),
+            CkksOp::MulScalar { value, .. } => product(of(0), coefficient_range(*value, plains)),
             CkksOp::LinComb { coefficients, .. } => {
                 combination(coefficients, &operands, &out, plains)
             }

@@ -209,6 +209,14 @@ fn security_of(overrides: &CkksOverrides, span: Span) -> Result<Security, Diagno
     }
 }
 
+/// Most bits of QP.
+fn budget_of(log_n: LogN, security: Security) -> f64 {
+    match security {
+        Security::Insecure => f64::INFINITY,
+        s => max_log_qp(log_n, s).map_or(0.0, f64::from),
+    }
+}
+
 /// Chooses parameters for a plan and emits it.
 pub(crate) fn select(
     slots: &Circuit<Slots>,
@@ -278,10 +286,7 @@ pub(crate) fn select(
     let mut best: Option<(f64, Sizes)> = None;
     let mut chosen = None;
     for log_n in rings.iter().copied() {
-        let budget = match security {
-            Security::Insecure => f64::INFINITY,
-            s => max_log_qp(log_n, s).map_or(0.0, f64::from),
-        };
+        let budget = budget_of(log_n, security);
         let fits = |scale: u32| needs.sizes(log_n, scale, budget);
         if let Some(scale) = overrides.scale_bits {
             chosen = fits(scale);
@@ -320,11 +325,26 @@ pub(crate) fn select(
             break;
         }
     }
-    let Some(sizes) = chosen.or(best.map(|(_, s)| s)) else {
+    let Some(mut sizes) = chosen.or(best.map(|(_, s)| s)) else {
         let refusal = does_not_fit(&needs, &rings, security, overrides, span);
         return Err(where_ranges_grow(slots, refusal));
     };
     let mut scaled = realise(slots, plan, sizes, security, span)?;
+    // The guess came from an ideal chain and may be a fraction of a bit off.
+    for _ in 0..2 {
+        let short = (options.target_bits - scaled.precision_bits)
+            .ceil()
+            .max(0.0) as u32;
+        let scale = sizes.scale + short;
+        if short == 0 || scale >= FAST_BITS || overrides.scale_bits.is_some() {
+            break;
+        }
+        let Some(larger) = needs.sizes(sizes.log_n, scale, budget_of(sizes.log_n, security)) else {
+            break;
+        };
+        sizes = larger;
+        scaled = realise(slots, plan, sizes, security, span)?;
+    }
     if security == Security::Insecure {
         scaled.warnings.push(Diagnostic::warning(
             "W3001",
@@ -340,7 +360,7 @@ pub(crate) fn select(
                 "W3002",
                 span,
                 format!(
-                    "results are promised to {:.1} bits after the binary point, not to {:.0}",
+                    "results are promised to {:.1} bits after the binary point, not to {:.1}",
                     scaled.precision_bits, options.target_bits
                 ),
                 "no ring and scale that are secure do better",
