@@ -58,6 +58,19 @@ fn factor(graph: &Graph<Tensor>, id: NodeId) -> Factor {
     }
 }
 
+fn integers(graph: &Graph<Tensor>, id: NodeId) -> bool {
+    match graph.op(id) {
+        TensorOp::Const(c) => c
+            .data()
+            .iter()
+            .all(|v| v.fract() == 0.0 && v.abs() < 1048576.0),
+        TensorOp::Reshape(_) | TensorOp::Transpose(_) | TensorOp::Broadcast(_) => {
+            integers(graph, graph.operands(id)[0])
+        }
+        _ => false,
+    }
+}
+
 /// Whether a value is known at compile time and the same everywhere, although it is not folded.
 fn uniform_constant(graph: &Graph<Tensor>, id: NodeId) -> bool {
     let mut budget = 32;
@@ -130,10 +143,11 @@ pub fn fact(
             } else {
                 (b, operands[0])
             };
-            let kind = if matches!(op, TensorOp::Mul) {
-                factor(graph, public)
-            } else {
-                Factor::Other
+            let kind = match op {
+                TensorOp::Mul => factor(graph, public),
+                // A kernel's entries are factors of whole rotated images.
+                TensorOp::Conv2d { .. } if integers(graph, public) => Factor::Integer,
+                _ => Factor::Other,
             };
             by_public(x, kind)
         }

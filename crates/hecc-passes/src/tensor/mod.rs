@@ -16,4 +16,6 @@ pub mod simplify;
 pub mod unroll;
 
 #[cfg(test)]
+mod table;
+#[cfg(test)]
 pub(crate) mod testing;

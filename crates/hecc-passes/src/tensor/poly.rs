@@ -843,11 +843,60 @@ fn emit(
     key: Key,
     span: Span,
 ) -> Option<(NodeId, usize)> {
-    let first = best(build, x, coefficients, false, key, span)?;
-    match monic(build, x, coefficients, key, span) {
-        Some(other) if key(build.fact(other.0)) < key(build.fact(first.0)) => Some(other),
-        _ => Some(first),
+    let mut found = best(build, x, coefficients, false, key, span)?;
+    let mut consider = |build: &Build, other: Option<(NodeId, usize)>| {
+        if let Some(other) = other {
+            if key(build.fact(other.0)) < key(build.fact(found.0)) {
+                found = other;
+            }
+        }
+    };
+    let other = monic(build, x, coefficients, key, span);
+    consider(build, other);
+    if let Some((y, c)) = unscaled(build, x, coefficients, span) {
+        let other = best(build, y, &c, false, key, span);
+        consider(build, other);
+        let other = monic(build, y, &c, key, span);
+        consider(build, other);
     }
+    Some(found)
+}
+
+/// When x is a uniform public multiple of y, the polynomial in y: the factor joins the coefficients,
+/// where it costs no level of its own.
+fn unscaled(
+    build: &mut Build,
+    x: NodeId,
+    coefficients: &[Option<NodeId>],
+    span: Span,
+) -> Option<(NodeId, Dense)> {
+    if !matches!(build.graph().op(x), TensorOp::Mul) || build.graph().node(x).keep {
+        return None;
+    }
+    let operands = build.graph().operands(x);
+    let (f, y) = (operands[0], operands[1]);
+    if build.fact(f).secret || !build.fact(y).secret {
+        return None;
+    }
+    let mut known = FxHashMap::default();
+    let size = approximate(build, f, &mut known)?.abs();
+    let degree = coefficients.len() as i32 - 1;
+    if !(1e-6..1e6).contains(&size.powi(degree)) {
+        return None;
+    }
+    let mut power: Option<NodeId> = None;
+    let mut out: Dense = Vec::with_capacity(coefficients.len());
+    for c in coefficients {
+        out.push(match (*c, power) {
+            (Some(c), Some(p)) => Some(build.mul(c, p, span)),
+            (c, _) => c,
+        });
+        power = Some(match power {
+            Some(p) => build.mul(p, f, span),
+            None => f,
+        });
+    }
+    Some((y, out))
 }
 
 /// The leading coefficient taken out and left pending: with 1 in its place, degree 2ᵏ takes k

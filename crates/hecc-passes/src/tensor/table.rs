@@ -1,0 +1,218 @@
+//! The depths that programs must reach at `-O 2`, beside what they have as written.
+
+use hecc_ir::graph::{Module, Real};
+use hecc_ir::tensor::{Basis, ConstTensor, Polynomial, Secrecy, Shape, Tensor, TensorOp};
+
+use super::cost::{Cost, cost};
+use super::testing::{Program, products, run};
+
+/// Costs as written and at `-O 2`, with every pass checked.
+fn both(module: &Module<Tensor>) -> (Cost, Cost) {
+    (cost(&run(module, 0).0), cost(&run(module, 2).0))
+}
+
+#[test]
+fn powers() {
+    for (n, written, least, most) in [(4u32, 3, 2, 2), (7, 6, 3, 4), (15, 14, 4, 6)] {
+        let mut p = Program::new();
+        let x = p.secret();
+        let y = p.op(TensorOp::Pow(n), &[x]);
+        let two = p.num(2.0);
+        let y = p.add(y, two);
+        let module = p.done(y);
+        let (before, after) = both(&module);
+        assert_eq!((before.depth, after.depth), (written, least));
+        assert!(products(&run(&module, 2).0) <= most);
+    }
+}
+
+#[test]
+fn products_of_inputs() {
+    for (n, least) in [(8, 3), (9, 4), (16, 4), (64, 6), (1024, 10)] {
+        let mut p = Program::new();
+        let xs: Vec<_> = (0..n).map(|_| p.secret()).collect();
+        let y = xs[1..].iter().fold(xs[0], |y, x| p.mul(y, *x));
+        let (before, after) = both(&p.done(y));
+        assert_eq!((before.depth, after.depth), (n as u32 - 1, least));
+    }
+}
+
+#[test]
+fn first_order_recurrences() {
+    for (terms, written, least) in [(4, 3, 2), (8, 7, 3), (16, 15, 4)] {
+        let mut p = Program::new();
+        let mut r = p.secret();
+        for _ in 1..terms {
+            let (a, b) = (p.secret(), p.secret());
+            r = p.mul(r, a);
+            r = p.add(r, b);
+        }
+        let (before, after) = both(&p.done(r));
+        assert_eq!((before.depth, after.depth), (written, least));
+    }
+}
+
+#[test]
+fn horner() {
+    for (degree, least) in [(3, 2), (7, 3), (15, 4), (32, 5)] {
+        let mut p = Program::new();
+        let x = p.secret();
+        let mut y = p.num(0.37);
+        for i in 0..degree {
+            y = p.mul(y, x);
+            let c = p.num((f64::from(i) * 0.77).cos());
+            y = p.add(y, c);
+        }
+        let (before, after) = both(&p.done(y));
+        assert_eq!(before.depth, degree as u32 - 1);
+        assert_eq!(after.depth, least);
+        assert!(
+            after.levels <= least + 1,
+            "degree {degree}: {}",
+            after.levels
+        );
+    }
+}
+
+#[test]
+fn approximations() {
+    for (degree, least) in [(3usize, 2), (7, 3), (15, 4), (31, 5)] {
+        let mut p = Program::new();
+        let x = p.secret();
+        let coefficients = (0..=degree)
+            .map(|i| {
+                Real(if i % 2 == 1 {
+                    1.0 / (i as f64 + 0.5)
+                } else {
+                    0.0
+                })
+            })
+            .collect();
+        let basis = Basis::Chebyshev {
+            lo: Real(-4.0),
+            hi: Real(4.0),
+        };
+        let y = p.op(
+            TensorOp::Poly(Polynomial {
+                basis,
+                coefficients,
+            }),
+            &[x],
+        );
+        let (_, after) = both(&p.done(y));
+        assert!(after.depth <= least, "degree {degree}: {}", after.depth);
+        assert!(
+            after.levels <= least + 1,
+            "degree {degree}: {}",
+            after.levels
+        );
+    }
+}
+
+#[test]
+fn quadratics() {
+    let mut p = Program::new();
+    let x = p.secret();
+    let (a, b, c) = (p.num(3.0), p.num(5.0), p.num(2.0));
+    let s = p.op(TensorOp::Pow(2), &[x]);
+    let s = p.mul(a, s);
+    let t = p.mul(b, x);
+    let s = p.add(s, t);
+    let s = p.sub(s, c);
+    p.output(s);
+    let c = p.num(0.04);
+    let t = p.op(TensorOp::Pow(2), &[x]);
+    let t = p.mul(c, t);
+    let (_, after) = both(&p.done(t));
+    assert_eq!((after.depth, after.levels), (1, 1));
+}
+
+#[test]
+fn sobel() {
+    let mut p = Program::new();
+    let image = p.input(Secrecy::Secret, &[16, 16]);
+    let image = p.op(TensorOp::Reshape(Shape::from_slice(&[1, 16, 16])), &[image]);
+    let kernel = |p: &mut Program, k: [f64; 9]| {
+        let c = ConstTensor::new(Shape::from_slice(&[1, 1, 3, 3]), k.to_vec()).expect("nine");
+        p.op(TensorOp::Const(c), &[])
+    };
+    let kx = kernel(&mut p, [-1.0, 0.0, 1.0, -2.0, 0.0, 2.0, -1.0, 0.0, 1.0]);
+    let ky = kernel(&mut p, [-1.0, -2.0, -1.0, 0.0, 0.0, 0.0, 1.0, 2.0, 1.0]);
+    let gx = p.op(TensorOp::Conv2d { stride: 1 }, &[image, kx]);
+    let gy = p.op(TensorOp::Conv2d { stride: 1 }, &[image, ky]);
+    let shape = Shape::from_slice(&[1, 14, 14]);
+    let number = |p: &mut Program, v: f64| {
+        let v = p.num(v);
+        p.op(TensorOp::Broadcast(shape.clone()), &[v])
+    };
+    let (gx, gy) = (p.mul(gx, gx), p.mul(gy, gy));
+    let d = p.add(gx, gy);
+    let eight = number(&mut p, 8.0);
+    let d = p.op(TensorOp::Div, &[d, eight]);
+    p.circuit
+        .graph
+        .declare(d, hecc_ir::graph::Interval::new(0.0, 2.5));
+    let (a, b, c) = (
+        number(&mut p, 2.2138),
+        number(&mut p, 1.0984),
+        number(&mut p, 0.1725),
+    );
+    let (d2, d3) = (p.op(TensorOp::Pow(2), &[d]), p.op(TensorOp::Pow(3), &[d]));
+    let (a, b, c) = (p.mul(a, d), p.mul(b, d2), p.mul(c, d3));
+    let s = p.sub(a, b);
+    let s = p.add(s, c);
+    let (_, after) = both(&p.done(s));
+    assert_eq!(after.depth, 3);
+    assert!(after.levels <= 4, "{}", after.levels);
+}
+
+#[test]
+fn all_prefix_products() {
+    let mut p = Program::new();
+    let mut r = p.secret();
+    for _ in 1..16 {
+        p.output(r);
+        let a = p.secret();
+        r = p.mul(r, a);
+    }
+    // The least depth takes 32 products in place of 15: more than -O 2 may spend.
+    let module = p.done(r);
+    assert_eq!(cost(&run(&module, 0).0).depth, 15);
+    assert_eq!(cost(&run(&module, 3).0).depth, 4);
+}
+
+#[test]
+fn second_order_recurrence() {
+    let mut p = Program::new();
+    let (mut x, mut y) = (p.secret(), p.secret());
+    for _ in 0..8 {
+        let (a, b) = (p.secret(), p.secret());
+        let (m, n) = (p.mul(a, y), p.mul(b, x));
+        x = y;
+        y = p.add(m, n);
+    }
+    let (before, after) = both(&p.done(y));
+    assert_eq!(before.depth, 8);
+    assert!(after.depth <= 4);
+}
+
+#[test]
+fn gradient_descent() {
+    let mut p = Program::new();
+    let x = p.input(Secrecy::Secret, &[4, 3]);
+    let y = p.input(Secrecy::Secret, &[4]);
+    let mut v = p.input(Secrecy::Secret, &[3]);
+    let rate = p.num(0.03);
+    let rate = p.op(TensorOp::Broadcast(Shape::from_slice(&[3])), &[rate]);
+    for _ in 0..256 {
+        let turned = p.op(TensorOp::Transpose([1, 0].into_iter().collect()), &[x]);
+        let e = p.op(TensorOp::MatMul, &[x, v]);
+        let e = p.sub(e, y);
+        let g = p.op(TensorOp::MatMul, &[turned, e]);
+        let g = p.mul(rate, g);
+        v = p.sub(v, g);
+    }
+    let (before, after) = both(&p.done(v));
+    assert_eq!(before.depth, 512);
+    assert!(after.depth <= 11, "{}", after.depth);
+}
