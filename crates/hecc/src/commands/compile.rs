@@ -114,12 +114,6 @@ fn human(report: &Report) -> String {
     if let Some(bits) = report.precision_bits {
         facts.push(("precision", format!("{bits:.1} bits promised")));
     }
-    for name in &report.assumed_ranges {
-        facts.push((
-            "range",
-            format!("`{name}` declares none: [-1, 1] is assumed"),
-        ));
-    }
     for note in &report.notes {
         facts.push(("note", note.clone()));
     }
