@@ -88,7 +88,10 @@ pub fn lower(
         choices.push(part);
         part /= 2;
     }
-    let work = size.nodes.saturating_mul(choices[0]).saturating_add(size.elements);
+    let work = size
+        .nodes
+        .saturating_mul(choices[0])
+        .saturating_add(size.elements);
     choices.truncate((TRIED_WORK_MAX / work.max(1)).clamp(1, choices.len()));
     let mut best: Option<(Estimate, Circuit<Slots>)> = None;
     for slots in choices {

@@ -1335,14 +1335,15 @@ impl Packer<'_> {
             .iter()
             .map(|x| a.shape[*x].next_power_of_two().ilog2() as usize)
             .sum();
-        if moving.cost() + ladder as f64 >= here.1.cost() + direct.vectors.len() as f64 {
-            let range = intervals::scale(self.range_of_view(&lying), terms[0].len() as f64);
-            let packed = self.write_plans(&lying, &direct, &here.0, range, None);
-            return self.new_source(packed, out);
+        if moving.cost() + (ladder as f64) < here.1.cost() + direct.vectors.len() as f64 {
+            let packed = self.bring(&lying, &dense);
+            if let Some(done) = self.sum_ladders(&packed, &dense, &a.shape, axes, out) {
+                return done;
+            }
         }
-        let packed = self.bring(&lying, &dense);
-        self.sum_ladders(&packed, &dense, &a.shape, axes, out)
-            .expect("a dense tensor has ladders")
+        let range = intervals::scale(self.range_of_view(&lying), terms[0].len() as f64);
+        let packed = self.write_plans(&lying, &direct, &here.0, range, None);
+        self.new_source(packed, out)
     }
 
     /// Sums by doubling along each axis. What every slot then holds is found by following random

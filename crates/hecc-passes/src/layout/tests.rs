@@ -692,3 +692,61 @@ fn training_alternates_rows_and_columns() {
         assert_eq!((muls, masks), (4 * k, k - 1), "{k} minibatches");
     }
 }
+
+/// Lowered circuits against the interpreters of the graph crate, in an algebra.
+fn compare<A: hecc_ir::algebra::Algebra>(
+    algebra: &A,
+    circuit: &Circuit<Tensor>,
+    inputs: &[hecc_ir::interp::TensorValue<A::Value>],
+    equal: impl Fn(&A::Value, &A::Value) -> bool,
+) -> Result<(), String> {
+    use hecc_ir::{interp, vectors, verify};
+    let want = interp::eval_circuit(algebra, circuit, inputs).map_err(|e| e.to_string())?;
+    for o in options() {
+        let lowered = lower(circuit, &o).map_err(|d| format!("{o:?}: {}", d.message))?;
+        let laws = verify::verify_slots(&lowered);
+        if !laws.is_empty() {
+            return Err(format!("{o:?}: {laws:?}"));
+        }
+        let meta = &lowered.meta;
+        let public = match &meta.public {
+            Some(p) => vec![interp::eval_circuit(algebra, p, inputs).map_err(|e| e.to_string())?],
+            None => Vec::new(),
+        };
+        let params: Vec<Vec<_>> = inputs.iter().map(|v| vec![v.clone()]).collect();
+        let got = (|| {
+            let packed = vectors::pack_inputs(algebra, &lowered.inputs, meta.slots, &params)?;
+            let plains = vectors::resolve_plains(algebra, meta, &public)?;
+            let outputs = vectors::eval_slots(algebra, &lowered, &packed, &plains)?;
+            vectors::unpack(meta, &outputs, &public, 1)
+        })()
+        .map_err(|e: interp::EvalError| format!("{o:?}: {e}"))?;
+        for (g, w) in got[0].iter().zip(&want) {
+            let same =
+                g.shape() == w.shape() && g.data().iter().zip(w.data()).all(|(a, b)| equal(a, b));
+            if !same {
+                return Err(format!("{o:?}: {g:?} is not {w:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn layouts_agree_with_the_interpreter() {
+    use hecc_ir::algebra::{Clear, F61};
+    use hecc_ir::random;
+    let mut exact = 0;
+    for seed in 0..150 {
+        let circuit = random::circuit(seed, &random::Shapes::default());
+        let inputs = random::inputs(seed, &circuit);
+        let near = |a: &f64, b: &f64| (a - b).abs() <= 1e-9 * (1.0 + b.abs());
+        if let Err(why) = compare(&Clear, &circuit, &inputs, near) {
+            panic!("seed {seed}: {why}");
+        }
+        let inputs = random::field_inputs(seed, &circuit);
+        exact += usize::from(compare(&F61, &circuit, &inputs, |a, b| a == b).is_ok());
+    }
+    // the others divide constants, or take Chebyshev polynomials: their constants are rounded
+    assert!(exact >= 120, "only {exact} of 150 are exact");
+}
