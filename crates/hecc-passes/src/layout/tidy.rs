@@ -316,14 +316,14 @@ impl Tidy<'_> {
     }
 
     fn term(&mut self, sum: &mut Form, c: Coefficient, node: NodeId) {
-        let (c, node) = self.into_weights(c, node, sum.span);
+        let (c, node) = self.fold_factor(c, node, sum.span);
         sum.level = sum.level.max(self.levels[node.index()]);
         sum.fractional |= !is_integer(c);
         sum.terms.push((c, node));
     }
 
     /// c · (a · plaintext) = a · (c · plaintext), where the factor would cost a level.
-    fn into_weights(&mut self, c: Coefficient, node: NodeId, span: Span) -> (Coefficient, NodeId) {
+    fn fold_factor(&mut self, c: Coefficient, node: NodeId, span: Span) -> (Coefficient, NodeId) {
         let graph = self.new.graph();
         let Some(factor) = value(c).filter(|_| !is_integer(c)) else {
             return (c, node);
