@@ -196,7 +196,7 @@ pass!(
 
 pass!(
     /// [`scan::scan`].
-    Scan, "scan", false, |c, context| scan::scan(c, context.options.key())
+    Scan, "scan", false, |c, context| scan::scan(c, context.options.key(), context.work_limit)
 );
 
 /// The passes of an optimization level: first those that any work is measured from, then the rest.

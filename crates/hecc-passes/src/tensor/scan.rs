@@ -105,18 +105,34 @@ struct Chain {
     starts: Vec<usize>,
     /// Values that are used outside.
     external: FxHashSet<NodeId>,
+    /// When they must be there, so that they do not become critical.
+    deadlines: FxHashMap<NodeId, u32>,
     end: NodeId,
 }
 
-/// Rewrites the critical chains once.
-pub fn scan(circuit: &Circuit<Tensor>, key: Key) -> Circuit<Tensor> {
+/// Rewrites the critical chains once, within a limit of work: where the least depth is too dear,
+/// values may come later than they could.
+pub fn scan(circuit: &Circuit<Tensor>, key: Key, work_limit: f64) -> Circuit<Tensor> {
+    for late in [0, 1, 2, 4, 8] {
+        let Some(out) = scan_within(circuit, key, late) else {
+            break;
+        };
+        if cost::cost(&out).work <= work_limit {
+            return out;
+        }
+    }
+    circuit.clone()
+}
+
+/// Rewrites the critical chains once; values may come `late` levels after the least.
+fn scan_within(circuit: &Circuit<Tensor>, key: Key, late: u32) -> Option<Circuit<Tensor>> {
     if circuit.meta.keep {
-        return circuit.clone();
+        return None;
     }
     let facts = cost::facts(circuit);
     let chains = find(circuit, &facts, key);
     if chains.is_empty() {
-        return circuit.clone();
+        return None;
     }
     let mut of: FxHashMap<NodeId, usize> = FxHashMap::default();
     for (i, chain) in chains.iter().enumerate() {
@@ -125,25 +141,35 @@ pub fn scan(circuit: &Circuit<Tensor>, key: Key) -> Circuit<Tensor> {
         }
     }
     let mut built: Vec<Built> = chains.iter().map(|_| Built::default()).collect();
-    sweep_some(circuit, Simplify::All, |build, id, node, operands, map| {
-        let Some(&i) = of.get(&id) else {
-            return Some(build.push(node.op.clone(), operands, node.span));
-        };
-        let chain = &chains[i];
-        if id != chain.end && !chain.external.contains(&id) {
-            return None;
-        }
-        let mut tree = Tree {
-            circuit,
-            chain,
-            build,
-            map,
-            key,
-            span: node.span,
-            built: &mut built[i],
-        };
-        Some(tree.value(id))
-    })
+    Some(sweep_some(
+        circuit,
+        Simplify::All,
+        |build, id, node, operands, map| {
+            let Some(&i) = of.get(&id) else {
+                return Some(build.push(node.op.clone(), operands, node.span));
+            };
+            let chain = &chains[i];
+            if id != chain.end && !chain.external.contains(&id) {
+                return None;
+            }
+            let mut tree = Tree {
+                circuit,
+                chain,
+                build,
+                map,
+                key,
+                span: node.span,
+                built: &mut built[i],
+            };
+            if id != chain.end || late > 0 {
+                let by = chain.deadlines.get(&id).map_or(0, |d| d + late);
+                if let Some(value) = tree.next(id, by) {
+                    return Some(value);
+                }
+            }
+            Some(tree.value(id))
+        },
+    ))
 }
 
 /// One number to compare by; the first part of a key.
@@ -189,7 +215,8 @@ fn find(circuit: &Circuit<Tensor>, facts: &[Fact], key: Key) -> Vec<Chain> {
         key,
         assigned: vec![false; graph.len()],
     };
-    let mut chains = Vec::new();
+    let mut chains: Vec<Chain> = Vec::new();
+    let mut goal = 0;
     // Looking is bounded: what was walked in vain is not walked for ever.
     let mut budget = 16 * graph.len() + 1024;
     for id in graph.ids().rev() {
@@ -214,11 +241,28 @@ fn find(circuit: &Circuit<Tensor>, facts: &[Fact], key: Key) -> Vec<Chain> {
                 }
             }
         }
-        if let Some((_, chain)) = best {
+        if let Some((arrival, chain)) = best {
+            goal = goal.max(arrival + height[id.index()]);
             for step in &chain.steps {
                 finder.assigned[step.value.index()] = true;
             }
             chains.push(chain);
+        }
+    }
+    for chain in &mut chains {
+        let mut wanted = chain.external.clone();
+        wanted.insert(chain.end);
+        for id in wanted {
+            let above = users[id.index()]
+                .iter()
+                .filter(|u| !chain.group.contains_key(u))
+                .map(|u| {
+                    let below = graph.operands(*u).iter().map(|o| rank_of(*o)).max();
+                    height[u.index()] + rank_of(*u).saturating_sub(below.unwrap_or(0))
+                })
+                .max()
+                .unwrap_or(0);
+            chain.deadlines.insert(id, goal.saturating_sub(above));
         }
     }
     chains
@@ -420,6 +464,7 @@ impl Finder<'_> {
             group,
             starts,
             external,
+            deadlines: FxHashMap::default(),
             end,
         }
     }
@@ -577,9 +622,14 @@ struct Form {
 #[derive(Debug, Default)]
 struct Built {
     forms: FxHashMap<(usize, usize, NodeId), Form>,
+    /// Values at the least depth.
     values: FxHashMap<NodeId, NodeId>,
+    /// Values that may be later.
+    relaxed: FxHashMap<NodeId, NodeId>,
     ready: Vec<u32>,
     memo: FxHashMap<(usize, u32), usize>,
+    /// The group of the last value used outside that is built.
+    last: usize,
 }
 
 struct Tree<'a> {
@@ -855,6 +905,30 @@ impl Tree<'_> {
         total
     }
 
+    /// A value made from the last one that was built, if it is there in time: cheaper than at the
+    /// least depth.
+    fn next(&mut self, id: NodeId, by: u32) -> Option<NodeId> {
+        let g = self.group_of(id);
+        self.prepare(g);
+        let from = self.built.last.min(g - 1);
+        let form = self.form(from, g, id);
+        let there = |inner: &NodeId| {
+            self.built.values.contains_key(inner)
+                || self.built.relaxed.contains_key(inner)
+                || self.group_of(*inner) == 0
+        };
+        if !form.terms.iter().all(|t| there(&t.0)) {
+            return None;
+        }
+        let value = self.evaluate(id, &form, true);
+        if rank(self.key, self.build.fact(value)) > by {
+            return None;
+        }
+        self.built.relaxed.insert(id, value);
+        self.built.last = g;
+        Some(value)
+    }
+
     /// A value of the chain at the least depth.
     fn value(&mut self, id: NodeId) -> NodeId {
         let g = self.group_of(id);
@@ -878,23 +952,35 @@ impl Tree<'_> {
         let meetings = self.timing(base).meetings(g);
         let from = meetings[meetings.len() - 2];
         let form = self.form(from, g, id);
+        let value = self.evaluate(id, &form, false);
+        self.built.values.insert(id, value);
+        if self.chain.external.contains(&id) {
+            self.built.last = self.built.last.max(g);
+        }
+        value
+    }
+
+    /// A form of values at the least depth; where they need not be early, of what there is.
+    fn evaluate(&mut self, id: NodeId, form: &Form, relaxed: bool) -> NodeId {
         let mut items: Vec<(NodeId, bool)> = Vec::new();
         for (inner, e) in &form.terms {
-            let v = self.value(*inner);
+            let known = self.built.relaxed.get(inner).copied().filter(|_| relaxed);
+            let v = match known {
+                Some(v) => v,
+                None => self.value(*inner),
+            };
             let item = self.apply(*e, v);
             items.push(item);
         }
         items.extend(form.constant);
-        let value = match super::balance::add_all(self.build, &items, self.span) {
+        match super::balance::add_all(self.build, &items, self.span) {
             Some((v, true, _)) => self.build.neg(v, self.span),
             Some((v, false, _)) => v,
             None => {
                 let shape = self.shape_of(id);
                 self.build.uniform(0.0, &shape, self.span)
             }
-        };
-        self.built.values.insert(id, value);
-        value
+        }
     }
 }
 
@@ -909,7 +995,7 @@ mod tests {
 
     fn done(p: &Program) -> Circuit<Tensor> {
         let before = simplify(&p.circuit, Simplify::All);
-        let after = scan(&before, by_levels);
+        let after = scan(&before, by_levels, f64::INFINITY);
         assert_same(&p.circuit, &after);
         after
     }
