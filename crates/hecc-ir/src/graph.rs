@@ -8,12 +8,13 @@
 //! * A node's type is inferred by the dialect when it is pushed; the verifier infers it again.
 
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 
+use hashbrown::HashTable;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
-use rustc_hash::FxHashMap;
+use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use thiserror::Error;
@@ -169,12 +170,15 @@ pub struct Node<D: Dialect> {
 #[derive(Clone, Debug)]
 pub struct Graph<D: Dialect> {
     inner: DiGraph<Node<D>, u32, u32>,
+    /// By node, its first incoming edge: a node's edges are added with it, so they are neighbours.
+    first: Vec<u32>,
 }
 
 impl<D: Dialect> Default for Graph<D> {
     fn default() -> Self {
         Graph {
             inner: DiGraph::default(),
+            first: Vec::new(),
         }
     }
 }
@@ -193,6 +197,7 @@ impl<D: Dialect> Graph<D> {
     pub fn with_capacity(nodes: usize) -> Self {
         Graph {
             inner: DiGraph::with_capacity(nodes, 2 * nodes),
+            first: Vec::with_capacity(nodes),
         }
     }
 
@@ -233,18 +238,15 @@ impl<D: Dialect> Graph<D> {
 
     /// A node's operands, in order.
     pub fn operands(&self, id: NodeId) -> Operands {
-        let mut out: Operands = SmallVec::new();
-        for edge in self
-            .inner
-            .edges_directed(NodeIndex::new(id.index()), Direction::Incoming)
-        {
-            let place = *edge.weight() as usize;
-            if out.len() <= place {
-                out.resize(place + 1, NodeId(u32::MAX));
-            }
-            out[place] = NodeId(edge.source().index() as u32);
-        }
-        out
+        let at = |i: usize| {
+            self.first
+                .get(i)
+                .map_or(self.inner.edge_count(), |&e| e as usize)
+        };
+        self.inner.raw_edges()[at(id.index())..at(id.index() + 1)]
+            .iter()
+            .map(|edge| NodeId(edge.source().index() as u32))
+            .collect()
     }
 
     /// Who uses a node, with the operand's place, in ascending order.
@@ -311,6 +313,7 @@ impl<D: Dialect> Graph<D> {
             "operands come before their users"
         );
         let index = self.inner.add_node(node);
+        self.first.push(self.inner.edge_count() as u32);
         for (place, operand) in operands.iter().enumerate() {
             self.inner
                 .add_edge(NodeIndex::new(operand.index()), index, place as u32);
@@ -431,7 +434,8 @@ impl<D: Dialect> Module<D> {
 #[derive(Clone, Debug)]
 pub struct Builder<D: Dialect> {
     circuit: Circuit<D>,
-    known: FxHashMap<(D::Op, Operands), NodeId>,
+    /// By the hash of operation and operands; the graph itself holds the keys.
+    known: HashTable<NodeId>,
 }
 
 impl<D: Dialect> Builder<D> {
@@ -444,7 +448,7 @@ impl<D: Dialect> Builder<D> {
         };
         Builder {
             circuit,
-            known: FxHashMap::default(),
+            known: HashTable::new(),
         }
     }
 
@@ -458,12 +462,17 @@ impl<D: Dialect> Builder<D> {
         operands: &[NodeId],
         span: Span,
     ) -> Result<NodeId, TypeError> {
-        let key = (op, Operands::from_slice(operands));
-        if let Some(&id) = self.known.get(&key) {
+        let graph = &self.circuit.graph;
+        let hash = FxBuildHasher.hash_one((&op, operands));
+        let same = |id: &NodeId| *graph.op(*id) == op && graph.operands(*id).as_slice() == operands;
+        if let Some(&id) = self.known.find(hash, same) {
             return Ok(id);
         }
-        let id = self.circuit.push(key.0.clone(), operands, span)?;
-        self.known.insert(key, id);
+        let id = self.circuit.push(op, operands, span)?;
+        let graph = &self.circuit.graph;
+        self.known.insert_unique(hash, id, |id| {
+            FxBuildHasher.hash_one((graph.op(*id), graph.operands(*id).as_slice()))
+        });
         Ok(id)
     }
 
