@@ -199,17 +199,20 @@ pass!(
     Scan, "scan", false, |c, context| scan::scan(c, context.options.key(), context.work_limit)
 );
 
+/// Passes in order.
+pub type Passes = Vec<Box<dyn Pass>>;
+
 /// The passes of an optimization level: first those that any work is measured from, then the rest.
 /// Unrolling comes before them.
-pub fn passes(opt_level: u8) -> (Vec<Box<dyn Pass>>, Vec<Box<dyn Pass>>) {
+pub fn passes(opt_level: u8) -> (Passes, Passes) {
     if opt_level == 0 {
         return (
             vec![Box::new(Forward), Box::new(AsWritten), Box::new(DeadCode)],
             Vec::new(),
         );
     }
-    let base: Vec<Box<dyn Pass>> = vec![Box::new(SimplifyAll), Box::new(Balance)];
-    let mut rest: Vec<Box<dyn Pass>> = vec![Box::new(Polynomials), Box::new(Balance)];
+    let base: Passes = vec![Box::new(SimplifyAll), Box::new(Balance)];
+    let mut rest: Passes = vec![Box::new(Polynomials), Box::new(Balance)];
     if opt_level >= 2 {
         for _ in 0..SCANS {
             rest.push(Box::new(Scan));

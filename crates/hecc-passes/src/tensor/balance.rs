@@ -543,7 +543,8 @@ fn ladder(build: &mut Build, x: NodeId, n: u64, parts: &mut Vec<NodeId>, span: S
 
 /// The product of values, the earliest first (Golumbic). `parts` is not empty.
 pub fn merge(build: &mut Build, parts: &[NodeId], key: Key, span: Span) -> NodeId {
-    let mut heap: BinaryHeap<Reverse<((u32, u32), usize, NodeId)>> = parts
+    type Part = ((u32, u32), usize, NodeId);
+    let mut heap: BinaryHeap<Reverse<Part>> = parts
         .iter()
         .enumerate()
         .map(|(i, &id)| Reverse((key(build.fact(id)), i, id)))

@@ -5,7 +5,7 @@
 //!   as a pending factor of the scale and costs a level only where it meets a sum; a public vector
 //!   or a value known at run time costs a level at once; an integer costs none.
 //! * **Work** is in units of one addition of two ciphertexts, with weights in the proportion of a
-//!   hybrid key switch to an addition; a tensor counts as one ciphertext per [`SLOTS`] elements.
+//!   hybrid key switch to an addition; a tensor counts as one ciphertext per 4096 elements.
 
 use hecc_ir::graph::{Circuit, Graph, NodeId};
 use hecc_ir::tensor::{Secrecy, Tensor, TensorOp, TensorType, elements};

@@ -130,7 +130,10 @@ pub fn polynomials(circuit: &Circuit<Tensor>, key: Key) -> Circuit<Tensor> {
     })
 }
 
-fn rank(build: &Build, id: NodeId, products: usize, key: Key) -> ((u32, u32), u32, usize) {
+/// What is compared: the key, the level with nothing pending, products.
+type Rank = ((u32, u32), u32, usize);
+
+fn rank(build: &Build, id: NodeId, products: usize, key: Key) -> Rank {
     let f = build.fact(id);
     (key(f), f.settled, products)
 }
@@ -845,10 +848,10 @@ fn emit(
 ) -> Option<(NodeId, usize)> {
     let mut found = best(build, x, coefficients, false, key, span)?;
     let mut consider = |build: &Build, other: Option<(NodeId, usize)>| {
-        if let Some(other) = other {
-            if key(build.fact(other.0)) < key(build.fact(found.0)) {
-                found = other;
-            }
+        if let Some(other) = other
+            && key(build.fact(other.0)) < key(build.fact(found.0))
+        {
+            found = other;
         }
     };
     let other = monic(build, x, coefficients, key, span);
@@ -955,7 +958,7 @@ fn best(
                 .is_some_and(|v| v.fract() == 0.0 && v.abs() < 1048576.0)
         })
         .collect();
-    let mut found: Option<(((u32, u32), u32, usize), NodeId, usize)> = None;
+    let mut found: Option<(Rank, NodeId, usize)> = None;
     for (k, task, products) in plans(&present, &integer, chebyshev) {
         let mut planner = Planner {
             present: &present,

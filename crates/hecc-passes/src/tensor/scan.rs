@@ -719,10 +719,10 @@ impl Tree<'_> {
 
     /// A value as a form over what is known before group `g` (from 0).
     fn within(&self, g: usize, id: NodeId) -> Form {
-        if self.group_of(id) == g + 1 {
-            if let Some(f) = self.built.forms.get(&(g, g + 1, id)) {
-                return f.clone();
-            }
+        if self.group_of(id) == g + 1
+            && let Some(f) = self.built.forms.get(&(g, g + 1, id))
+        {
+            return f.clone();
         }
         Form {
             terms: vec![(id, ONE)],
