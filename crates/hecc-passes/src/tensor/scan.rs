@@ -521,6 +521,14 @@ struct Timing<'a> {
 }
 
 impl Timing<'_> {
+    /// As [`Timing::far`], for deadlines of any size: 64 levels after the last coefficient all is done.
+    fn reach(&mut self, i: usize, by: u32, limit: usize, last: u32) -> usize {
+        if by >= last + 64 {
+            return limit;
+        }
+        self.far(i, by, limit)
+    }
+
     /// How far from group `i` (exclusive) maps can be composed by a deadline, at most to `limit`.
     fn far(&mut self, i: usize, by: u32, limit: usize) -> usize {
         if i >= limit || self.ready[i] > by {
@@ -547,10 +555,11 @@ impl Timing<'_> {
     /// Where the value is met by a map: the group after which it is known, ascending, `limit` last.
     fn meetings(&mut self, limit: usize) -> Vec<usize> {
         let mut out = vec![0];
+        let last = self.ready[..limit].iter().max().copied().unwrap_or(0);
         let (mut at, mut by) = (0, self.base);
         while at < limit {
             by = by.max(self.ready[at]);
-            at = self.far(at, by, limit);
+            at = self.reach(at, by, limit, last);
             out.push(at);
             by += 1;
         }
@@ -558,10 +567,11 @@ impl Timing<'_> {
     }
 
     fn arrival(&mut self, limit: usize) -> u32 {
+        let last = self.ready[..limit].iter().max().copied().unwrap_or(0);
         let (mut at, mut by) = (0, self.base);
         while at < limit {
             by = by.max(self.ready[at]);
-            at = self.far(at, by, limit);
+            at = self.reach(at, by, limit, last);
             by += 1;
         }
         by
@@ -1073,6 +1083,22 @@ mod tests {
             assert!(cost(&after).depth <= depth, "{}", cost(&after).depth);
             assert!(after.graph.len() < 200);
         }
+    }
+
+    #[test]
+    fn a_very_late_start_is_no_trouble() {
+        let mut p = Program::new();
+        let (mut x, c, d) = (p.secret(), p.secret(), p.secret());
+        for _ in 0..20_000 {
+            let s = p.add(x, c);
+            x = p.mul(s, s);
+        }
+        for _ in 0..6 {
+            x = p.mul(x, d);
+            x = p.add(x, c);
+        }
+        p.output(x);
+        assert_eq!(cost(&done(&p)).depth, 20_001);
     }
 
     #[test]
