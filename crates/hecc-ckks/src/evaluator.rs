@@ -573,7 +573,7 @@ impl Context {
     }
 
     /// For each row of `weights`, Σ w_i·a_i as in [`Context::linear_combination`]: a modular matrix
-    /// product, blocked so that each operand is read once per four rows.
+    /// product, blocked so that each operand is read from memory once.
     ///
     /// # Errors
     /// [`Error::Lengths`] unless every row is as long as `operands`; [`Error::Empty`];
@@ -620,24 +620,33 @@ impl Context {
             })
             .collect();
         let n = self.n();
-        // Limb-major: for each limb and part, the same limb of every output.
-        let mut tasks: Vec<Vec<Vec<&mut [u64]>>> = (0..limbs)
-            .map(|_| (0..parts).map(|_| Vec::with_capacity(outs.len())).collect())
+        let residues: Vec<Vec<u64>> = (0..limbs)
+            .map(|j| {
+                let m = self.modulus(j);
+                integers.iter().map(|&w| enter_float(m, w)).collect()
+            })
+            .collect();
+        // A task has one block of coefficients of one limb and part, of every output.
+        let block = n.min(COMBINATION_BLOCK);
+        let blocks = n / block;
+        let mut tasks: Vec<Vec<&mut [u64]>> = (0..limbs * parts * blocks)
+            .map(|_| Vec::with_capacity(outs.len()))
             .collect();
         for out in &mut outs {
             for (part, poly) in out.polys.iter_mut().enumerate() {
-                for (j, limb) in poly.words_mut().chunks_mut(n).enumerate() {
-                    tasks[j][part].push(limb);
+                for (i, words) in poly.words_mut().chunks_mut(block).enumerate() {
+                    tasks[part * limbs * blocks + i].push(words);
                 }
             }
         }
-        self.each(tasks, |j, parts| {
-            let m = self.modulus(j);
-            let residues: Vec<u64> = integers.iter().map(|&w| enter_float(m, w)).collect();
-            for (part, mut outs) in parts.into_iter().enumerate() {
-                let x: Vec<&[u64]> = operands.iter().map(|a| a.polys[part].limb(j)).collect();
-                combine_chunked(self, m, &mut outs, &x, &residues);
-            }
+        self.each(tasks, |i, mut outs| {
+            let (part, i) = (i / (limbs * blocks), i % (limbs * blocks));
+            let (j, start) = (i / blocks, i % blocks * block);
+            let x: Vec<&[u64]> = operands
+                .iter()
+                .map(|a| &a.polys[part].limb(j)[start..start + block])
+                .collect();
+            combine_chunked(self.modulus(j), &mut outs, &x, &residues[j]);
         });
         Ok(outs)
     }
@@ -745,28 +754,36 @@ fn limbs_of<'a>(a: &'a Ciphertext, b: &'a Ciphertext, j: usize) -> [&'a [u64]; 4
     ]
 }
 
-/// [`Modulus::combine`] for any number of terms.
-fn combine_chunked(
-    context: &Context,
-    m: &Modulus,
-    outs: &mut [&mut [u64]],
-    x: &[&[u64]],
-    weights: &[u64],
-) {
+/// Coefficients of one task of a matrix product.
+const COMBINATION_BLOCK: usize = 4096;
+
+/// [`Modulus::matrix`] for any number of terms.
+fn combine_chunked(m: &Modulus, outs: &mut [&mut [u64]], x: &[&[u64]], weights: &[u64]) {
     if x.len() <= MAX_TERMS {
-        m.combine(outs, x, weights);
+        if outs.len() == 1 {
+            m.combine(outs, x, weights);
+        } else {
+            m.matrix(outs, x, weights);
+        }
         return;
     }
+    let n = outs.first().map_or(0, |o| o.len());
     for (number, start) in (0..x.len()).step_by(MAX_TERMS).enumerate() {
         let end = (start + MAX_TERMS).min(x.len());
-        for (out, row) in outs.iter_mut().zip(weights.chunks(x.len())) {
-            if number == 0 {
-                m.combine(&mut [out], &x[start..end], &row[start..end]);
-            } else {
-                let mut more: Poly<Eval> = context.uninit(1);
-                m.combine(&mut [more.words_mut()], &x[start..end], &row[start..end]);
-                m.add_assign(out, more.words());
-            }
+        let part: Vec<u64> = weights
+            .chunks(x.len())
+            .flat_map(|row| &row[start..end])
+            .copied()
+            .collect();
+        if number == 0 {
+            m.matrix(outs, &x[start..end], &part);
+            continue;
+        }
+        let mut more = vec![0; n * outs.len()];
+        let mut rows: Vec<&mut [u64]> = more.chunks_mut(n).collect();
+        m.matrix(&mut rows, &x[start..end], &part);
+        for (out, row) in outs.iter_mut().zip(rows) {
+            m.add_assign(out, row);
         }
     }
 }

@@ -28,7 +28,7 @@ const MOST_TERMS: usize = 256;
 /// Most rotations of one ciphertext that are computed at once: all results are alive at once.
 const MOST_ROTATIONS: usize = 32;
 /// Most linear combinations that are computed at once.
-const MOST_COMBINATIONS: usize = 32;
+const MOST_COMBINATIONS: usize = 128;
 
 /// Whether tasks may stand for several nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

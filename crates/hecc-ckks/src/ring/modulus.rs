@@ -230,6 +230,8 @@ kernels! {
     fn combine(outs: &mut [&mut [u64]], x: &[&[u64]], weights: &[u64]);
     /// out = (y or y − p, whichever is nearer to zero)·R²/R for residues y of the odd number p
     fn centre_to(out: &mut [u64], y: &[u64], p: u64);
+    /// The same for many outputs; the x_i are residues of this prime.
+    fn matrix(outs: &mut [&mut [u64]], x: &[&[u64]], weights: &[u64]);
     /// out = x·R²/R for signed x below 2^62 in magnitude
     fn enter_signed_to(out: &mut [u64], x: &[i64]);
 }

@@ -19,6 +19,7 @@ fn primes() -> Vec<u64> {
     primes.extend(ntt_primes_below(log_n, 1 << 47, 1, &[]));
     primes.push(ntt_prime_nearest(log_n, 2f64.powi(40), 1 << 50, &[]).unwrap());
     primes.push(ntt_prime_nearest(log_n, 2f64.powi(25), 1 << 50, &[]).unwrap());
+    primes.extend(ntt_primes_below(log_n, 1 << 26, 1, &[]));
     primes.extend(ntt_primes_below(log_n, 1 << 61, 1, &[]));
     primes
 }
@@ -137,6 +138,19 @@ fn kernels_agree_on_all_paths() {
                                 m.mul_assign(o, &r);
                             }
                         });
+                        let many: Vec<&[u64]> = (0..5 * terms)
+                            .map(|i| if i % 2 == 0 { &a[..] } else { &b[..] })
+                            .collect();
+                        let weights: Vec<u64> = (0..7 * many.len()).map(|i| t[i % n]).collect();
+                        with(&|o| {
+                            let mut rest = vec![vec![0; n]; 6];
+                            let mut outs: Vec<&mut [u64]> = vec![&mut *o];
+                            outs.extend(rest.iter_mut().map(|r| &mut r[..]));
+                            m.matrix(&mut outs, &many, &weights);
+                            for r in rest {
+                                m.mul_assign(o, &r);
+                            }
+                        });
                         let bits = KeyRow::bits(m);
                         let stride = 2 * terms * bits;
                         let mut bytes = vec![0; n / 8 * stride + 64];
@@ -199,6 +213,13 @@ fn the_longest_sums_do_not_overflow() {
         m.dot(&mut out, &vec![(&top[..], &top[..]); MAX_TERMS]);
         assert_eq!(out, vec![expected; 16], "{q}");
         m.combine(
+            &mut [&mut out],
+            &vec![&top[..]; MAX_TERMS],
+            &vec![q - 1; MAX_TERMS],
+        );
+        assert_eq!(out, vec![expected; 16], "{q}");
+        out.fill(0);
+        m.matrix(
             &mut [&mut out],
             &vec![&top[..]; MAX_TERMS],
             &vec![q - 1; MAX_TERMS],

@@ -1,8 +1,8 @@
 //! Scale and level management: `Circuit<Slots>` → `Circuit<Ckks>` with checked parameters.
 //!
 //! Four steps, each in its file: ranges of all values ([`ranges`]); which values are rescaled and
-//! which factor waits in a scale (`plan`); levels, primes and operations (`emit`); parameters
-//! (`select`), with the precision that the noise estimate promises (`estimate`).
+//! which factor waits in a scale (`plan`); levels, primes and operations (`emit`), and rescales moved
+//! behind weighted sums (`sink`); parameters (`select`), with the precision that the noise estimate promises (`estimate`).
 //!
 //! Cost: linear in the circuit, but for the outputs that the estimate follows back (at most 16).
 
@@ -11,6 +11,7 @@ mod estimate;
 mod plan;
 pub mod ranges;
 mod select;
+mod sink;
 #[cfg(test)]
 mod tests;
 
@@ -43,7 +44,7 @@ pub fn lower_ideal(circuit: &Circuit<Slots>) -> Circuit<Ckks> {
     let ranges = ranges::slots_ranges(circuit);
     let plan = plan::plan(circuit, &ranges);
     let chain = emit::Chain::ideal(select::USUAL_SCALE, plan.depth);
-    emit::emit(circuit, &plan, &chain, 0).0
+    sink::sink_rescales(emit::emit(circuit, &plan, &chain, 0).0)
 }
 
 /// For every node of a lowered circuit, an error that its slots stay below, as the noise formulas

@@ -15,6 +15,7 @@ use super::emit::{Chain, emit};
 use super::estimate::{Model, precision_bits};
 use super::plan::Plan;
 use super::ranges::{ckks_ranges, slots_ranges};
+use super::sink::sink_rescales;
 
 /// The scale that is tried first, in bits.
 pub(crate) const USUAL_SCALE: u32 = 40;
@@ -229,6 +230,8 @@ pub(crate) fn select(
     let (ideal, ranks) = emit(slots, plan, &Chain::ideal(USUAL_SCALE, plan.depth), 0);
     let ranges = ckks_ranges(&ideal);
     let needs = needs(&ideal, &ranks, &ranges, plan.depth);
+    let ideal = sink_rescales(ideal);
+    let ranges = ckks_ranges(&ideal);
 
     let least = MIN_LOG_N
         .0
@@ -508,7 +511,7 @@ fn realise(
         return Err(no_primes());
     }
     let chain = Chain { primes, scales };
-    let (circuit, _) = emit(slots, plan, &chain, sizes.bottom);
+    let circuit = sink_rescales(emit(slots, plan, &chain, sizes.bottom).0);
     let literal = ParametersLiteral {
         log_n: sizes.log_n,
         q: chain.primes,

@@ -387,6 +387,21 @@ define! {
             mul1(k, _mm512_mask_sub_epi64(v, above, v, p), r2)
         })
     }
+    fn matrix(m, outs: &mut [&mut [u64]], x: &[&[u64]], weights: &[u64]) {
+        let Some(n) = outs.first().map(|o| o.len()) else { return };
+        for out in outs.iter() {
+            same_length!(n, out.len());
+        }
+        for x in x {
+            same_length!(n, x.len());
+        }
+        assert!(weights.len() == outs.len() * x.len() && x.len() <= MAX_TERMS);
+        if m.q <= NARROW {
+            multiply_blocks::<true, 4>(m, outs, x, weights);
+        } else {
+            multiply_blocks::<false, 2>(m, outs, x, weights);
+        }
+    }
     fn enter_signed_to(m, out: &mut [u64], x: &[i64]) {
         let n = out.len();
         same_length!(n, x.len());
@@ -620,6 +635,110 @@ fn combine_few<const T: usize>(m: &Modulus, out: &mut [u64], x: &[&[u64]], weigh
             store(out.as_mut_ptr(), i, fold(k, reduce(k, lo, hi), steps));
         }
         i += LANES;
+    }
+}
+
+/// Products of residues of primes up to here fit in 52 bits: their upper halves are zero.
+const NARROW: u64 = 1 << 26;
+
+/// Terms whose block of coefficients stays in the first cache.
+const TERMS: usize = 128;
+
+/// Outputs whose sums are in registers at once.
+const GROUP: usize = 5;
+
+/// [`Modulus::matrix`], V registers of coefficients at a time. A block of coefficients of all operands is
+/// copied together first: the operands lie pages apart, and every group of outputs reads them again.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+fn multiply_blocks<const SMALL: bool, const V: usize>(
+    m: &Modulus,
+    outs: &mut [&mut [u64]],
+    x: &[&[u64]],
+    weights: &[u64],
+) {
+    let n = outs[0].len();
+    let terms = x.len();
+    let k = constants(m);
+    let steps = fold_steps(terms);
+    let width = V * LANES;
+    // Two registers a sum: the halves at 2^52. The upper one stays zero for small primes.
+    let mut sums = vec![[k.zero; 2]; outs.len() * V];
+    let mut packed = vec![k.zero; terms * V];
+    let mut start = 0;
+    while start < n {
+        let here = (n - start).min(width) / LANES;
+        for (x, packed) in x.iter().zip(packed.chunks_exact_mut(V)) {
+            for (v, p) in packed.iter_mut().take(here).enumerate() {
+                // SAFETY: start + 8·here ≤ n, the length of every slice.
+                *p = unsafe { load(x.as_ptr(), start + v * LANES) };
+            }
+        }
+        sums.fill([k.zero; 2]);
+        let mut first_term = 0;
+        while first_term < terms {
+            let count = (terms - first_term).min(TERMS);
+            let x = &packed[first_term * V..(first_term + count) * V];
+            let mut first = 0;
+            while first < outs.len() {
+                let group = (outs.len() - first).min(GROUP);
+                let sums = &mut sums[first * V..(first + group) * V];
+                let w = &weights[first * terms + first_term..];
+                match group {
+                    1 => multiply_group::<SMALL, V, 1>(sums, x, w, terms),
+                    2 => multiply_group::<SMALL, V, 2>(sums, x, w, terms),
+                    3 => multiply_group::<SMALL, V, 3>(sums, x, w, terms),
+                    4 => multiply_group::<SMALL, V, 4>(sums, x, w, terms),
+                    _ => multiply_group::<SMALL, V, GROUP>(sums, x, w, terms),
+                }
+                first += group;
+            }
+            first_term += count;
+        }
+        for (out, sums) in outs.iter_mut().zip(sums.chunks_exact(V)) {
+            for (v, &[lo, hi]) in sums.iter().take(here).enumerate() {
+                // Of small primes the sum is below 2^62, and its quotient by 2^52 below q.
+                let r = reduce(k, lo, hi);
+                let r = if SMALL { r } else { fold(k, r, steps) };
+                // SAFETY: start + 8·here ≤ n, the length of every slice.
+                unsafe { store(out.as_mut_ptr(), start + v * LANES, r) };
+            }
+        }
+        start += width;
+    }
+}
+
+/// Adds Σ over t of x_t·w_{g,t} to G·V sums; `x` has V registers a term, and the weights of output g start at
+/// g·stride.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+fn multiply_group<const SMALL: bool, const V: usize, const G: usize>(
+    sums: &mut [[__m512i; 2]],
+    x: &[__m512i],
+    weights: &[u64],
+    stride: usize,
+) {
+    let terms = x.len() / V;
+    let rows: [&[u64]; G] = std::array::from_fn(|g| &weights[g * stride..g * stride + terms]);
+    let mut lo: [[__m512i; V]; G] =
+        std::array::from_fn(|g| std::array::from_fn(|v| sums[g * V + v][0]));
+    let mut hi: [[__m512i; V]; G] =
+        std::array::from_fn(|g| std::array::from_fn(|v| sums[g * V + v][1]));
+    for (t, x) in x.chunks_exact(V).enumerate() {
+        for g in 0..G {
+            let w = _mm512_set1_epi64(rows[g][t] as i64);
+            for v in 0..V {
+                lo[g][v] = _mm512_madd52lo_epu64(lo[g][v], x[v], w);
+                if !SMALL {
+                    hi[g][v] = _mm512_madd52hi_epu64(hi[g][v], x[v], w);
+                }
+            }
+        }
+    }
+    for g in 0..G {
+        for v in 0..V {
+            sums[g * V + v] = [lo[g][v], hi[g][v]];
+        }
     }
 }
 

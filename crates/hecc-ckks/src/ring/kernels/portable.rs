@@ -176,6 +176,17 @@ define! {
             };
         }
     }
+    fn matrix(m, outs: &mut [&mut [u64]], x: &[&[u64]], weights: &[u64]) {
+        for (out, weights) in outs.iter_mut().zip(weights.chunks(x.len().max(1))) {
+            for (i, out) in out.iter_mut().enumerate() {
+                let mut sum = 0;
+                for (x, &w) in x.iter().zip(weights) {
+                    sum = m.accumulate(sum, x[i], w);
+                }
+                *out = m.reduce_sum(sum);
+            }
+        }
+    }
     fn enter_signed_to(m, out: &mut [u64], x: &[i64]) {
         for (out, &x) in out.iter_mut().zip(x) {
             *out = m.enter_signed(x);
