@@ -181,7 +181,9 @@ pub(crate) struct RunArgs {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) choice: Choice,
-    /// An input: a JSON literal, or @file.json, .csv, .npy or .npz; may be repeated.
+    /// An input: a JSON literal, or @file.json, .csv, .npy, .npz or IDX, also as .gz; @file[0..100]/256 takes
+    /// rows 0 to 99 and divides them by 256. More instances than the circuit's @batch are computed batch by
+    /// batch. May be repeated.
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) input: Vec<String>,
     /// Draw every input that is not given uniformly from its range.
@@ -190,6 +192,10 @@ pub(crate) struct RunArgs {
     /// Write an output to @file.npy, .csv or .json instead of printing it; may be repeated.
     #[arg(long, value_name = "NAME=@FILE")]
     pub(crate) output: Vec<String>,
+    /// Hold the largest element of the one result that is a vector against these labels, one an instance:
+    /// a file as for --input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<String>,
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
     /// Draw keys, noise and random inputs from this seed, so that the run can be repeated; the keys are then no secret.
@@ -235,7 +241,8 @@ pub(crate) struct EncryptArgs {
     /// Encrypt with the secret key: half the size.
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_key: Option<PathBuf>,
-    /// A secret input: a JSON literal, or @file.json, .csv, .npy or .npz; may be repeated.
+    /// A secret input: a JSON literal, or @file.json, .csv, .npy, .npz or IDX, also as .gz; @file[0..100]/256
+    /// takes rows 0 to 99 and divides them by 256. May be repeated.
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) input: Vec<String>,
     /// The file of encrypted inputs to write.
@@ -278,6 +285,10 @@ pub(crate) struct DecryptArgs {
     /// Write an output to @file.npy, .csv or .json instead of printing it; may be repeated.
     #[arg(long, value_name = "NAME=@FILE")]
     pub(crate) output: Vec<String>,
+    /// Hold the largest element of the one result that is a vector against these labels, one an instance:
+    /// a file as for --input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<String>,
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
 }

@@ -3,10 +3,12 @@
 //! Only [`main`] is meant for use; [`container`] and [`values`] are public for fuzz targets.
 
 mod args;
+mod classify;
 mod commands;
 pub mod container;
 mod diagnostics;
 mod exit;
+mod idx;
 mod output;
 mod progress;
 mod project;

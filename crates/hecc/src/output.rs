@@ -108,6 +108,26 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{value:.1} TiB")
 }
 
+/// Bytes, and how many that is for each instance of a batch.
+pub(crate) fn bytes_of_instances(count: u64, instances: Option<usize>) -> String {
+    match instances {
+        Some(n) if n > 0 => format!(
+            "{}, {} for each of {n} instances",
+            bytes(count),
+            bytes(count / n as u64)
+        ),
+        _ => bytes(count),
+    }
+}
+
+/// The most memory that this process had at once, where the system tells (Linux).
+pub(crate) fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// A tensor as nested lists; `null` for what is no finite number.
 pub(crate) fn nested(tensor: &Tensor64) -> Value {
     fn list(shape: &[usize], data: &[f64]) -> Value {

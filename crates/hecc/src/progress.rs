@@ -1,5 +1,6 @@
 //! Progress bars: on a terminal, on stderr, and nowhere else.
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub(crate) struct Spinner(ProgressBar);
 
 impl Spinner {
-    pub(crate) fn new(what: &'static str) -> Spinner {
+    pub(crate) fn new(what: impl Into<Cow<'static, str>>) -> Spinner {
         let bar = ProgressBar::with_draw_target(None, target());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             bar.set_style(style);
@@ -32,7 +33,7 @@ impl Drop for Spinner {
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
-    pub(crate) fn new(what: &'static str) -> Bar {
+    pub(crate) fn new(what: impl Into<Cow<'static, str>>) -> Bar {
         let bar = ProgressBar::with_draw_target(Some(1), target());
         let template =
             "{msg} [{wide_bar}] {percent}% of the work, {elapsed} gone, about {eta} left";

@@ -214,6 +214,63 @@ pub(crate) fn inputs(
     random: Option<&mut dyn FnMut(&Param) -> Tensor64>,
 ) -> Outcome<Bindings> {
     let batch = program.circuit.meta.batch;
+    let values = read_values(program, given, random)?;
+    bind(&program.params, batch, values, wanted).map_err(|errors| bind_failure(&errors))
+}
+
+/// The same for every parameter, with more instances than one batch takes cut into batches.
+pub(crate) fn batches(
+    program: &Program,
+    given: &[String],
+    random: Option<&mut dyn FnMut(&Param) -> Tensor64>,
+) -> Outcome<Vec<Bindings>> {
+    let batch = program.circuit.meta.batch;
+    let values = read_values(program, given, random)?;
+    let bound = |values| {
+        bind(&program.params, batch, values, Wanted::All).map_err(|errors| bind_failure(&errors))
+    };
+    let most = batch.map_or(usize::MAX, |b| b.max(1) as usize);
+    let instances = |name: &str, value: &Tensor64| {
+        let param = program.params.iter().find(|p| p.name == name)?;
+        let (n, rest) = value.shape.split_first()?;
+        (rest == param.shape.as_slice()).then_some(*n)
+    };
+    let Some(count) = values
+        .iter()
+        .filter_map(|(name, value)| instances(name, value))
+        .find(|n| *n > most)
+    else {
+        return Ok(vec![bound(values)?]);
+    };
+    (0..count)
+        .step_by(most)
+        .map(|first| {
+            let here = (count - first).min(most);
+            let part = values.iter().map(|(name, value)| {
+                let size = value.data.len() / count;
+                let value = match instances(name, value) {
+                    Some(n) if n == count && value.data.len() == size * count => Tensor64 {
+                        shape: std::iter::once(here)
+                            .chain(value.shape[1..].iter().copied())
+                            .collect(),
+                        data: value.data[first * size..(first + here) * size].to_vec(),
+                    },
+                    // One instance for all, or what `bind` has to refuse.
+                    _ => value.clone(),
+                };
+                (name.clone(), value)
+            });
+            bound(part.collect())
+        })
+        .collect()
+}
+
+fn read_values(
+    program: &Program,
+    given: &[String],
+    random: Option<&mut dyn FnMut(&Param) -> Tensor64>,
+) -> Outcome<Vec<(String, Tensor64)>> {
+    let batch = program.circuit.meta.batch;
     let mut values = Vec::with_capacity(given.len());
     for text in given {
         values.push(values::input(text, &program.params, batch).map_err(Failure::Input)?);
@@ -225,7 +282,7 @@ pub(crate) fn inputs(
             }
         }
     }
-    bind(&program.params, batch, values, wanted).map_err(|errors| bind_failure(&errors))
+    Ok(values)
 }
 
 fn bind_failure(errors: &[BindError]) -> Failure {

@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 use super::keys::{self, Scope};
 use super::wire::Outputs;
 use crate::args::{DecryptArgs, Format};
+use crate::classify::classify;
 use crate::container::Kind;
 use crate::exit::{Failure, Outcome, Status};
 use crate::output::{self, Target};
 use crate::project::{Project, context, digest, insecure, result_ranks};
+use crate::values;
 
 /// How many elements of a result a table shows.
 const SHOWN: usize = 16;
@@ -39,10 +41,27 @@ pub(crate) fn run(args: &DecryptArgs) -> Outcome {
         outputs.instances,
     )
     .map_err(|e| project.failed(&e))?;
+    let classification = args
+        .labels
+        .as_deref()
+        .map(|labels| classify(&results, outputs.instances, &values::labels(labels)?))
+        .transpose()
+        .map_err(Failure::Input)?;
     let rest = output::deliver(&results, &targets)?;
     match args.format {
-        Format::Json => output::print_json(&json!({ "outputs": Value::Object(rest) }))?,
-        Format::Human => output::print(&table(&results, &targets))?,
+        Format::Json => {
+            let mut value = json!({ "outputs": Value::Object(rest) });
+            if let Some(found) = &classification {
+                value["labels"] = found.json();
+            }
+            output::print_json(&value)?;
+        }
+        Format::Human => {
+            if let Some(found) = &classification {
+                output::print(&format!("{}\n\n{}\n", found.summary(), found.table()))?;
+            }
+            output::print(&table(&results, &targets))?;
+        }
     }
     Ok(Status::Success)
 }

@@ -56,7 +56,7 @@ pub(crate) fn run(args: &EncryptArgs) -> Outcome {
     output::print(&format!(
         "wrote {}: {count} ciphertexts, {}\n",
         args.out.display(),
-        output::bytes(bytes)
+        output::bytes_of_instances(bytes, bindings.instances())
     ))?;
     Ok(Status::Success)
 }

@@ -81,7 +81,7 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
         "wrote {}: {} ciphertexts, {}\n",
         args.out.display(),
         outputs.ciphertexts.len(),
-        output::bytes(bytes)
+        output::bytes_of_instances(bytes, outputs.instances)
     ))?;
     Ok(Status::Success)
 }

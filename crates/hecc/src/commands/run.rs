@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use hecc_ckks::{Context, Randomness};
+use hecc_ckks::{Context, EvaluationKeys, PublicKey, Randomness, SecretKey};
 use hecc_ir::diag::Diagnostic;
 use hecc_ir::program::Program;
 use hecc_ir::tensor::{Param, elements};
@@ -11,8 +11,8 @@ use hecc_passes::compile::{Report, ReportedMeasures};
 use hecc_runtime::{
     Bindings, CkksBackend, CkksValue, ClearBackend, Divergence, EncryptWith, Execution, Fusion,
     LockstepBackend, LockstepValue, Plains, Reference, RuntimeError, Schedule, Tensor64, Tolerance,
-    Unpacked, Wanted, decrypt, encrypt, evaluation_keys_needed, execute, max_abs_error, pack,
-    reference, resolve_plains, unpack,
+    Unpacked, decrypt, encrypt, evaluation_keys_needed, execute, max_abs_error, pack, reference,
+    resolve_plains, unpack,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -20,10 +20,12 @@ use serde_json::{Map, Value, json};
 
 use super::compile::parameters;
 use crate::args::{Backend, Format, RunArgs};
+use crate::classify::{Classification, classify};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output::{self, Target};
 use crate::progress::{Bar, Spinner};
 use crate::project::{self, Project, context, result_ranks};
+use crate::values;
 
 /// How many elements of a result the table shows.
 const SHOWN: usize = 8;
@@ -71,7 +73,9 @@ struct Summary<'a> {
     report: &'a Report,
     schedule: &'a Schedule,
     backend: Backend,
-    bindings: &'a Bindings,
+    instances: Option<usize>,
+    batches: usize,
+    labels: Option<Classification>,
     computed: &'a Computed,
     plain: &'a Reference,
     error: f64,
@@ -104,27 +108,66 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     let random = args
         .random
         .then_some(&mut draw as &mut dyn FnMut(&Param) -> Tensor64);
-    let bindings = project::inputs(program, &args.input, Wanted::All, random)?;
-    let targets = output::targets(&args.output, &result_ranks(program, bindings.instances()))?;
+    let batches = project::batches(program, &args.input, random)?;
+    let instances = batches[0]
+        .instances()
+        .map(|_| batches.iter().map(Bindings::count).sum());
+    let labels = args.labels.as_deref().map(values::labels).transpose();
+    let labels = labels.map_err(Failure::Input)?;
+    let targets = output::targets(&args.output, &result_ranks(program, instances))?;
 
-    let failed = |e: RuntimeError| project.failed(&e);
-    let plain = reference(program, &bindings).map_err(failed)?;
-    let plains = resolve_plains(program, &bindings).map_err(failed)?;
     let fusion = match args.backend {
         Backend::Ckks | Backend::Clear => Fusion::On,
         Backend::Lockstep => Fusion::Off,
     };
     let schedule = Schedule::new(&program.circuit, fusion);
-    let mut computed = match args.backend {
-        Backend::Clear => clear(program, &plains, &bindings, &schedule),
-        Backend::Ckks | Backend::Lockstep => {
-            encrypted(args, program, &plains, &bindings, &schedule)?
+    let mut party = match args.backend {
+        Backend::Clear => None,
+        Backend::Ckks | Backend::Lockstep => Some(Party::new(args, &project, program)?),
+    };
+    let mut whole: Option<(Computed, Reference)> = None;
+    let count = batches.len();
+    for (number, bindings) in batches.iter().enumerate() {
+        let failed = |e: RuntimeError| project.failed(&e);
+        let plain = reference(program, bindings).map_err(failed)?;
+        let plains = resolve_plains(program, bindings).map_err(failed)?;
+        let bar = Bar::new(match count {
+            1 => "evaluating".to_owned(),
+            _ => format!("batch {} of {count}", number + 1),
+        });
+        let computed = match &mut party {
+            None => clear(program, &plains, bindings, &schedule, &bar),
+            Some(party) => party.compute(args, program, &plains, bindings, &schedule, &bar),
+        }
+        .map_err(failed)?;
+        match &mut whole {
+            None => whole = Some((computed, plain)),
+            Some((all, all_plain)) => {
+                let before = number * batches[0].count();
+                join(&mut all_plain.outputs, plain.outputs);
+                all_plain
+                    .faults
+                    .extend(plain.faults.into_iter().map(|mut fault| {
+                        fault.instance = fault.instance.map(|i| i + before);
+                        fault
+                    }));
+                all.append(computed);
+            }
         }
     }
-    .map_err(failed)?;
+    let Some((mut computed, plain)) = whole else {
+        return Err(Failure::internal("there is no batch to compute"));
+    };
     computed.timings.compile = compile;
+    if let Some(party) = &party {
+        computed.timings.keygen = party.keygen;
+    }
 
     let error = max_abs_error(&computed.results, &plain.outputs);
+    let labels = labels
+        .map(|labels| classify(&computed.results, instances, &labels))
+        .transpose()
+        .map_err(Failure::Input)?;
     let rest = output::deliver(&computed.results, &targets)?;
     let summary = Summary {
         project: &project,
@@ -132,7 +175,9 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
         report: &report,
         schedule: &schedule,
         backend: args.backend,
-        bindings: &bindings,
+        instances,
+        batches: count,
+        labels,
         computed: &computed,
         plain: &plain,
         error,
@@ -167,11 +212,11 @@ fn clear(
     plains: &Plains,
     bindings: &Bindings,
     schedule: &Schedule,
+    bar: &Bar,
 ) -> Result<Computed, RuntimeError> {
     let circuit = &program.circuit;
     let backend = ClearBackend::new(circuit, plains, packed(program, bindings)?);
     let started = Instant::now();
-    let bar = Bar::new("evaluating");
     let execution = execute(circuit, schedule, &backend, &|done, total| {
         bar.at(done, total)
     })?;
@@ -196,116 +241,158 @@ fn packed(program: &Program, bindings: &Bindings) -> Result<Vec<Vec<f64>>, Runti
         .collect()
 }
 
-fn encrypted(
-    args: &RunArgs,
-    program: &Program,
-    plains: &Plains,
-    bindings: &Bindings,
-    schedule: &Schedule,
-) -> Outcome<Result<Computed, RuntimeError>> {
-    let context = context(program)?;
-    let randomness = match args.seed {
-        None => Randomness::from_os().map_err(Failure::internal)?,
-        Some(seed) => {
-            anstream::eprintln!(
-                "hecc: warning: keys and noise are drawn from --seed {seed}: whoever knows it can decrypt"
-            );
-            let seed = blake3::derive_key("hecc 1 run --seed", &seed.to_le_bytes());
-            Randomness::deterministic(seed)
-        }
-    };
-    Ok(encrypted_with(
-        args, program, plains, bindings, schedule, &context, randomness,
-    ))
+/// Who holds all keys, for the whole run.
+struct Party {
+    context: Context,
+    randomness: Randomness,
+    secret: SecretKey,
+    public: PublicKey,
+    keys: EvaluationKeys,
+    /// Milliseconds that making the keys took.
+    keygen: f64,
 }
 
-fn encrypted_with(
-    args: &RunArgs,
-    program: &Program,
-    plains: &Plains,
-    bindings: &Bindings,
-    schedule: &Schedule,
-    context: &Context,
-    mut randomness: Randomness,
-) -> Result<Computed, RuntimeError> {
-    let circuit = &program.circuit;
-    let edge = |what: &'static str| {
-        move |source| RuntimeError::Edge {
-            what: what.to_owned(),
-            source,
-        }
-    };
-    let mut timings = Timings::default();
-
-    let started = Instant::now();
-    let spinner = Spinner::new("generating keys");
-    let wide = context.parallel(true);
-    let secret = wide.secret_key(&mut randomness);
-    let public = wide
-        .public_key(&secret, &mut randomness)
-        .map_err(edge("generating keys"))?;
-    let request = evaluation_keys_needed(circuit, program.parameters.log_n());
-    let keys = wide
-        .evaluation_keys(&secret, &request, &mut randomness)
-        .map_err(edge("generating keys"))?;
-    drop(spinner);
-    timings.keygen = milliseconds(started);
-
-    let started = Instant::now();
-    let spinner = Spinner::new("encrypting");
-    let with = EncryptWith::Public(&public);
-    let inputs = encrypt(context, circuit, bindings, with, &mut randomness)?;
-    drop(spinner);
-    timings.encrypt = milliseconds(started);
-
-    let started = Instant::now();
-    let backend = CkksBackend::new(context, circuit, plains, &keys, inputs)?;
-    let bar = Bar::new("evaluating");
-    let progress = |done, total| bar.at(done, total);
-    let (execution, lockstep) = if args.backend == Backend::Lockstep {
-        let tolerance = match args.tolerance {
-            Some(t) => Tolerance::Relative(t),
-            None => Tolerance::ByNode(
-                hecc_passes::scale::error_bounds(circuit, &program.parameters)
-                    .into_iter()
-                    .map(|bound| bound * MARGIN)
-                    .collect(),
-            ),
+impl Party {
+    fn new(args: &RunArgs, project: &Project, program: &Program) -> Outcome<Party> {
+        let context = context(program)?;
+        let mut randomness = match args.seed {
+            None => Randomness::from_os().map_err(Failure::internal)?,
+            Some(seed) => {
+                anstream::eprintln!(
+                    "hecc: warning: keys and noise are drawn from --seed {seed}: whoever knows it can decrypt"
+                );
+                let seed = blake3::derive_key("hecc 1 run --seed", &seed.to_le_bytes());
+                Randomness::deterministic(seed)
+            }
         };
-        let clear = ClearBackend::new(circuit, plains, packed(program, bindings)?);
-        let both = LockstepBackend::new(circuit, backend, clear, context, &secret, tolerance);
-        let execution = execute(circuit, schedule, &both, &progress)?;
-        let seen = Lockstep {
-            first: both.first_divergence(),
-            compared: both.compared(),
-            worst: both.worst_error(),
-            tolerance: args.tolerance,
+        let started = Instant::now();
+        let spinner = Spinner::new("generating keys");
+        let edge = |source| {
+            project.failed(&RuntimeError::Edge {
+                what: "generating keys".to_owned(),
+                source,
+            })
         };
-        (encrypted_half(execution), Some(seen))
-    } else {
-        (execute(circuit, schedule, &backend, &progress)?, None)
-    };
-    drop(bar);
-    timings.evaluate = milliseconds(started);
-
-    let started = Instant::now();
-    let ciphertexts: Vec<_> = execution
-        .outputs
-        .iter()
-        .filter_map(|value| match &**value {
-            CkksValue::Cipher(c) => Some(c),
-            CkksValue::Plain(_) => None,
+        let wide = context.parallel(true);
+        let secret = wide.secret_key(&mut randomness);
+        let public = wide.public_key(&secret, &mut randomness).map_err(edge)?;
+        let request = evaluation_keys_needed(&program.circuit, program.parameters.log_n());
+        let keys = wide
+            .evaluation_keys(&secret, &request, &mut randomness)
+            .map_err(edge)?;
+        drop(spinner);
+        Ok(Party {
+            context,
+            randomness,
+            secret,
+            public,
+            keys,
+            keygen: milliseconds(started),
         })
-        .collect();
-    let slots = decrypt(context, &ciphertexts, &secret)?;
-    let results = unpack(&circuit.meta, &slots, plains.public(), bindings.instances())?;
-    timings.decrypt = milliseconds(started);
-    Ok(Computed {
-        results,
-        timings,
-        peak_ciphertexts: execution.peak_ciphertexts,
-        lockstep,
-    })
+    }
+
+    fn compute(
+        &mut self,
+        args: &RunArgs,
+        program: &Program,
+        plains: &Plains,
+        bindings: &Bindings,
+        schedule: &Schedule,
+        bar: &Bar,
+    ) -> Result<Computed, RuntimeError> {
+        let circuit = &program.circuit;
+        let Party {
+            context,
+            randomness,
+            secret,
+            public,
+            keys,
+            ..
+        } = self;
+        let (context, secret, keys): (&Context, &SecretKey, &EvaluationKeys) =
+            (context, secret, keys);
+        let mut timings = Timings::default();
+
+        let started = Instant::now();
+        let spinner = Spinner::new("encrypting");
+        let with = EncryptWith::Public(public);
+        let inputs = encrypt(context, circuit, bindings, with, randomness)?;
+        drop(spinner);
+        timings.encrypt = milliseconds(started);
+
+        let started = Instant::now();
+        let backend = CkksBackend::new(context, circuit, plains, keys, inputs)?;
+        let progress = |done, total| bar.at(done, total);
+        let (execution, lockstep) = if args.backend == Backend::Lockstep {
+            let tolerance = match args.tolerance {
+                Some(t) => Tolerance::Relative(t),
+                None => Tolerance::ByNode(
+                    hecc_passes::scale::error_bounds(circuit, &program.parameters)
+                        .into_iter()
+                        .map(|bound| bound * MARGIN)
+                        .collect(),
+                ),
+            };
+            let clear = ClearBackend::new(circuit, plains, packed(program, bindings)?);
+            let both = LockstepBackend::new(circuit, backend, clear, context, secret, tolerance);
+            let execution = execute(circuit, schedule, &both, &progress)?;
+            let seen = Lockstep {
+                first: both.first_divergence(),
+                compared: both.compared(),
+                worst: both.worst_error(),
+                tolerance: args.tolerance,
+            };
+            (encrypted_half(execution), Some(seen))
+        } else {
+            (execute(circuit, schedule, &backend, &progress)?, None)
+        };
+        timings.evaluate = milliseconds(started);
+
+        let started = Instant::now();
+        let ciphertexts: Vec<_> = execution
+            .outputs
+            .iter()
+            .filter_map(|value| match &**value {
+                CkksValue::Cipher(c) => Some(c),
+                CkksValue::Plain(_) => None,
+            })
+            .collect();
+        let slots = decrypt(context, &ciphertexts, secret)?;
+        let results = unpack(&circuit.meta, &slots, plains.public(), bindings.instances())?;
+        timings.decrypt = milliseconds(started);
+        Ok(Computed {
+            results,
+            timings,
+            peak_ciphertexts: execution.peak_ciphertexts,
+            lockstep,
+        })
+    }
+}
+
+/// Puts the results of the next instances after those of the first.
+fn join(all: &mut [Unpacked], next: Vec<Unpacked>) {
+    for (all, next) in all.iter_mut().zip(next) {
+        if let (Some(n), Some(more)) = (all.value.shape.first_mut(), next.value.shape.first()) {
+            *n += more;
+        }
+        all.value.data.extend(next.value.data);
+    }
+}
+
+impl Computed {
+    /// Adds the next batch.
+    fn append(&mut self, next: Computed) {
+        join(&mut self.results, next.results);
+        self.timings.encrypt += next.timings.encrypt;
+        self.timings.evaluate += next.timings.evaluate;
+        self.timings.decrypt += next.timings.decrypt;
+        self.peak_ciphertexts = self.peak_ciphertexts.max(next.peak_ciphertexts);
+        if let (Some(seen), Some(next)) = (&mut self.lockstep, next.lockstep) {
+            seen.first = seen.first.take().or(next.first);
+            seen.compared += next.compared;
+            seen.worst = seen.worst.max(next.worst);
+        }
+    }
 }
 
 fn encrypted_half(execution: Execution<LockstepValue>) -> Execution<CkksValue> {
@@ -333,7 +420,8 @@ impl Summary<'_> {
         let mut value = json!({
             "circuit": self.program.name,
             "backend": backend_name(self.backend),
-            "instances": self.bindings.instances(),
+            "instances": self.instances,
+            "batches": self.batches,
             "outputs": outputs,
             "max_abs_error": finite(self.error),
             "precision_bits": finite(self.bits()),
@@ -352,6 +440,20 @@ impl Summary<'_> {
             "peak_ciphertexts": self.computed.peak_ciphertexts,
             "range_faults": self.plain.faults.len(),
         });
+        if let Some(map) = value.as_object_mut() {
+            if let Some(labels) = &self.labels {
+                map.insert("labels".to_owned(), labels.json());
+            }
+            if let (Some(n), true) = (self.instances, t.evaluate > 0.0) {
+                map.insert(
+                    "instances_per_second".to_owned(),
+                    finite(n as f64 * 1e3 / t.evaluate),
+                );
+            }
+            if let Some(bytes) = output::peak_memory() {
+                map.insert("peak_memory_bytes".to_owned(), bytes.into());
+            }
+        }
         if let (Some(seen), Some(map)) = (&self.computed.lockstep, value.as_object_mut()) {
             let first = seen.first.as_ref().map(|d| {
                 json!({
@@ -396,10 +498,20 @@ impl Summary<'_> {
         if self.backend != Backend::Ckks {
             facts.push(("back-end", backend_name(self.backend).to_owned()));
         }
-        if let Some(n) = self.bindings.instances() {
-            facts.push(("instances", n.to_string()));
-        }
         let t = &self.computed.timings;
+        if let Some(n) = self.instances {
+            let rate = n as f64 * 1e3 / t.evaluate.max(1e-3);
+            facts.push((
+                "instances",
+                match self.batches {
+                    1 => format!("{n}; {rate:.0} evaluated a second"),
+                    batches => format!("{n} in {batches} batches; {rate:.0} evaluated a second"),
+                },
+            ));
+        }
+        if let Some(labels) = &self.labels {
+            facts.push(("accuracy", labels.summary()));
+        }
         let phases = [
             ("compile", t.compile),
             ("keygen", t.keygen),
@@ -423,7 +535,9 @@ impl Summary<'_> {
                         .peak_bytes(self.program.parameters.log_n().degree())
                         as u64
                 )
-            ),
+            ) + &output::peak_memory().map_or_else(String::new, |b| {
+                format!("; {} of memory in all", output::bytes(b))
+            }),
         ));
         let measured = if self.error > 0.0 {
             format!(
@@ -456,6 +570,10 @@ impl Summary<'_> {
             .collect();
         out.push_str(&output::table(&[], rows, &[]));
         out.push('\n');
+        if let Some(labels) = &self.labels {
+            out.push_str(&labels.table());
+            out.push('\n');
+        }
         out.push_str(&self.values(targets));
         out
     }
