@@ -419,7 +419,18 @@ fn batches_have_one_more_axis() {
     let one_for_all = run(["a=[0.5, -1, 1]", "b=0.5"]).json();
     close(&one_for_all["outputs"]["c"], &[0.75, 0.0, 1.0], 1e-4);
     run(["a=[0,0]", "b=[0,0,0]"]).fails(2, "3 instances");
-    run(["a=[0,0,0,0,0,0,0,0,0]", "b=0"]).fails(2, "up to 8 instances");
+    // More than a batch: batch after batch.
+    let nine = run(["a=[1,0,0,0,0,0,0,0,-1]", "b=0.5"]).json();
+    assert_eq!(
+        (&nine["instances"], &nine["batches"]),
+        (&9.into(), &2.into())
+    );
+    close(
+        &nine["outputs"]["c"],
+        &[1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.0],
+        1e-4,
+    );
+    run(["a=[0,0,0,0,0,0,0,0,0]", "b=[0,0]"]).fails(2, "instances");
 }
 
 #[test]
