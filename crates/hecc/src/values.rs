@@ -231,7 +231,7 @@ impl<'a> Source<'a> {
             }
             None => {
                 return Err(
-                    "the format is unknown: use .json, .csv, .npy, .npz, .safetensors or IDX, or one of them as .gz".to_owned(),
+                    "the extension is unknown: use .json, .csv, .npy, .npz, .safetensors or IDX, or one of them as .gz".to_owned(),
                 );
             }
         };
