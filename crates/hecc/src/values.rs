@@ -43,6 +43,11 @@ pub fn input(
             {
                 as_declared(tensor, param, batch)
             }
+            // A slice of one row.
+            Some(param) if batch.is_none() && is_one_of(&tensor, param) => Tensor64 {
+                shape: param.shape.to_vec(),
+                ..tensor
+            },
             _ => tensor,
         },
     ))
@@ -266,6 +271,11 @@ fn tensor(array: Array) -> Tensor64 {
         shape: array.shape,
         data: array.values,
     }
+}
+
+/// Whether the shape is the declared one with one more axis, of extent 1.
+fn is_one_of(value: &Tensor64, param: &Param) -> bool {
+    matches!(value.shape.split_first(), Some((1, rest)) if rest == param.shape.as_slice())
 }
 
 /// A .csv knows rows and columns only: one row or column may stand for a matrix of that shape, and
