@@ -3,6 +3,7 @@
 use hecc_ir::graph::{Circuit, Interval, Module, NodeId};
 use hecc_ir::span::{SourceMap, Span};
 use hecc_ir::tensor::{Affine, Param, ResultDecl, Secrecy, Shape, Tensor, TensorMeta, TensorOp};
+use hecc_passes::layout::{LayoutOptions, Strategy};
 use hecc_passes::{CompileOptions, Compiled, compile};
 
 fn vector_param(name: &str, n: usize) -> Param {
@@ -35,12 +36,16 @@ fn finish(mut c: Circuit<Tensor>, out: NodeId) -> Compiled {
         },
     ));
     c.meta = TensorMeta::default();
-    compile(
-        &Module::single(c),
-        &SourceMap::default(),
-        &CompileOptions::default(),
-    )
-    .unwrap()
+    // The choice of a layout depends on the size; what is asked here is how one operation for each
+    // element fares.
+    let options = CompileOptions {
+        layout: LayoutOptions {
+            strategy: Strategy::Elements,
+            ..LayoutOptions::default()
+        },
+        ..CompileOptions::default()
+    };
+    compile(&Module::single(c), &SourceMap::default(), &options).unwrap()
 }
 
 fn product(n: usize) -> Compiled {
