@@ -1,19 +1,17 @@
 //! Rescaling after a weighted sum instead of before it.
 //!
-//! Σ cᵢ · rescale(xᵢ) = rescale(Σ cᵢ · xᵢ). Where the xᵢ are products that are not relinearized, and
-//! there are fewer sums than products (a dense layer on squares), the right side is cheaper: one
-//! rescale of two polynomials for each sum in place of one of three for each product. It is also much
-//! more precise: the rounding of the quadratic part, which the square of the secret enlarges (see
-//! [`hecc_params::noise::rescale`]), falls away, for the sum is relinearized first. Levels stay as they
-//! are; the sum and its key switch have one limb more.
+//! Σ cᵢ · rescale(relinearize(xᵢ)) = rescale(relinearize(Σ cᵢ · xᵢ)). Where there are no more sums than
+//! products xᵢ (a dense layer on squares), the right side is much cheaper: one key switch and one
+//! rescale for each sum in place of one for each product. Levels stay as they are; the sum has one limb and
+//! one polynomial more.
 
 use std::collections::BTreeMap;
 
 use hecc_ir::ckks::{Ckks, CkksOp, CkksType};
-use hecc_ir::graph::{Builder, Circuit, NodeId, Operands};
+use hecc_ir::graph::{Builder, Circuit, Graph, NodeId, Operands};
 use hecc_params::Level;
 
-/// Moves rescales of products below the weighted sums of them, on the levels where there are no more
+/// Moves relinearizations and rescales of products behind the weighted sums of them, on the levels where there are no more
 /// sums than products.
 pub(crate) fn sink_rescales(circuit: Circuit<Ckks>) -> Circuit<Ckks> {
     let changed = sums_to_change(&circuit);
@@ -25,7 +23,7 @@ pub(crate) fn sink_rescales(circuit: Circuit<Ckks>) -> Circuit<Ckks> {
     let operands_of = |id: NodeId| -> Operands {
         let operands = graph.operands(id);
         if changed[id.index()] {
-            operands.iter().map(|r| graph.operands(*r)[0]).collect()
+            operands.iter().map(|r| product(graph, *r)).collect()
         } else {
             operands
         }
@@ -77,6 +75,15 @@ pub(crate) fn sink_rescales(circuit: Circuit<Ckks>) -> Circuit<Ckks> {
     builder.finish()
 }
 
+/// What a rescale divides, before relinearization.
+fn product(graph: &Graph<Ckks>, rescale: NodeId) -> NodeId {
+    let operand = graph.operands(rescale)[0];
+    match graph.op(operand) {
+        CkksOp::Relinearize => graph.operands(operand)[0],
+        _ => operand,
+    }
+}
+
 fn degree(ty: &CkksType) -> u8 {
     match ty {
         CkksType::Cipher { degree, .. } => *degree,
@@ -84,18 +91,24 @@ fn degree(ty: &CkksType) -> u8 {
     }
 }
 
-/// By node: whether it is a weighted sum whose operands' rescales are to come after it.
+/// By node: whether it is a weighted sum that the rescales of its operands are to follow.
 fn sums_to_change(circuit: &Circuit<Ckks>) -> Vec<bool> {
     let graph = &circuit.graph;
+    let uses = graph.use_counts();
+    let free = |id: NodeId| {
+        let node = graph.node(id);
+        node.declared.is_none() && !node.keep
+    };
     // Rescales of products that nothing but such sums uses.
     let mut movable: Vec<bool> = graph
         .ids()
         .map(|id| {
-            let node = graph.node(id);
-            matches!(node.op, CkksOp::Rescale { .. })
-                && degree(&node.ty) == 2
-                && node.declared.is_none()
-                && !node.keep
+            if !matches!(graph.op(id), CkksOp::Rescale { .. }) || !free(id) {
+                return false;
+            }
+            let (operand, product) = (graph.operands(id)[0], product(graph, id));
+            degree(graph.ty(product)) == 2
+                && (operand == product || uses[operand.index()] == 1 && free(operand))
         })
         .collect();
     for (id, ()) in &circuit.outputs {

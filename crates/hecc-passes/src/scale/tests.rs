@@ -648,3 +648,30 @@ fn random_circuits_mean_the_same_before_and_after() {
     }
     assert!(compiled > 250, "{compiled}");
 }
+
+#[test]
+fn sums_of_products_are_relinearized_and_rescaled_once_each() {
+    let mut m = Make::new(4, SLOTS, vec![]);
+    let squares: Vec<NodeId> = (0..4)
+        .map(|i| {
+            let x = m.input(i);
+            m.mul(x, x)
+        })
+        .collect();
+    let weights = [[0.3, 0.17, -0.41, 0.9], [0.2, -0.71, 0.13, 0.05]];
+    let sums: Vec<NodeId> = weights
+        .iter()
+        .map(|w| {
+            let terms: Vec<(f64, NodeId)> = w
+                .iter()
+                .map(|w| w.sin())
+                .zip(squares.iter().copied())
+                .collect();
+            m.comb(&terms)
+        })
+        .collect();
+    let scaled = check(&m.finish(&sums));
+    let relinearizations = count(&scaled.circuit, |op| *op == CkksOp::Relinearize);
+    let rescales = count(&scaled.circuit, |op| matches!(op, CkksOp::Rescale { .. }));
+    assert_eq!((relinearizations, rescales), (2, 4));
+}
