@@ -658,7 +658,7 @@ fn sums_of_products_are_relinearized_and_rescaled_once_each() {
             m.mul(x, x)
         })
         .collect();
-    let weights = [[0.3, 0.17, -0.41, 0.9], [0.2, -0.71, 0.13, 0.05]];
+    let weights: [[f64; 4]; 2] = [[0.3, 0.17, -0.41, 0.9], [0.2, -0.71, 0.13, 0.05]];
     let sums: Vec<NodeId> = weights
         .iter()
         .map(|w| {
