@@ -10,6 +10,7 @@ use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{Circuit, Module};
 use hecc_ir::tensor::Tensor;
 use hecc_ir::verify::verify_tensor;
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -245,6 +246,8 @@ pub fn optimize(
         observer,
         reports: Vec::new(),
         reference: options.verify.then(|| Reference::new(module)),
+        changes: 0,
+        settled: FxHashMap::default(),
     };
     let start = Instant::now();
     let how = match options.opt_level {
@@ -270,7 +273,7 @@ pub fn optimize(
                 && (!r.kept
                     || (r.levels.0, r.depth.0, r.work.0) == (r.levels.1, r.depth.1, r.work.1))
         });
-        if !idle {
+        if !idle && !run.settled(&*pass) {
             (circuit, cost) = run.step(&*pass, circuit, cost, &context)?;
         }
     }
@@ -282,9 +285,17 @@ struct Run<'a> {
     observer: Option<Observer<'a>>,
     reports: Vec<PassReport>,
     reference: Option<Reference>,
+    /// How often a pass has changed the circuit.
+    changes: u32,
+    /// By pass, how many changes there were when it had run: it changes nothing until there are more.
+    settled: FxHashMap<&'static str, u32>,
 }
 
 impl Run<'_> {
+    fn settled(&self, pass: &dyn Pass) -> bool {
+        self.settled.get(pass.name()) == Some(&self.changes)
+    }
+
     fn step(
         &mut self,
         pass: &dyn Pass,
@@ -296,6 +307,8 @@ impl Run<'_> {
         let after = pass.run(&before, context);
         let new = cost::cost(&after);
         let kept = pass.normalizes() || better(&self.options, context, new, cost);
+        self.changes += u32::from(kept && after != before);
+        self.settled.insert(pass.name(), self.changes);
         let (after, new_cost) = if kept { (after, new) } else { (before, cost) };
         let after = self.note(pass.name(), start, (cost, new_cost), kept, after)?;
         Ok((after, new_cost))
