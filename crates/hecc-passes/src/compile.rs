@@ -9,7 +9,7 @@ use hecc_ir::measure::{self, Measures, OpCounts};
 use hecc_ir::program::Program;
 use hecc_ir::slots::Slots;
 use hecc_ir::span::{SourceMap, Span};
-use hecc_ir::tensor::{Budget, Tensor};
+use hecc_ir::tensor::{Budget, CkksOverrides, Tensor};
 use hecc_ir::verify;
 use serde::Serialize;
 
@@ -276,7 +276,8 @@ pub fn compile_observed(
             (scaled.circuit, Some(facts))
         }
         // The circuit is sound, and no parameters have room for it: its measures are still of use.
-        Err(d) if d.code == scale::NO_ROOM => {
+        // Parameters that the program itself asks for have to fit.
+        Err(d) if d.code == scale::NO_ROOM && source.meta.ckks == CkksOverrides::default() => {
             diagnostics.push(d);
             (scale::lower_ideal(&slots), None)
         }

@@ -55,7 +55,7 @@ impl Default for Options {
             opt_level: 2,
             verify: false,
             objective: Objective::Levels,
-            node_limit: 8_000_000,
+            node_limit: 1_000_000,
         }
     }
 }
@@ -255,6 +255,7 @@ pub fn optimize(
         _ => Simplify::All,
     };
     let circuit = unroll::unroll(module, how, options.node_limit)?;
+    expand::within(&circuit, options.node_limit)?;
     let mut cost = cost::cost(&circuit);
     let mut circuit = run.note("unroll", start, (cost, cost), true, circuit)?;
     let mut context = Context {
@@ -385,6 +386,18 @@ mod tests {
     use crate::tensor::testing::{Program, products, run};
     use hecc_ir::random::{Shapes, SplitMix64};
     use hecc_ir::tensor::{Basis, Polynomial, TensorOp};
+
+    #[test]
+    fn an_exponent_that_is_too_large_is_an_error() {
+        let mut p = Program::new();
+        let x = p.secret();
+        let y = p.op(TensorOp::Pow(1_000_000_000), &[x]);
+        let module = p.done(y);
+        match optimize(&module, &Options::default(), None) {
+            Err(CompileError::Program(d)) => assert_eq!(d.code, "E3101"),
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
     fn a_fourth_power_plus_two() {

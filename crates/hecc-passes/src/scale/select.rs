@@ -197,14 +197,14 @@ fn security_of(overrides: &CkksOverrides, span: Span) -> Result<Security, Diagno
     match overrides.security {
         None => Ok(Security::Bits128),
         Some(0) => Ok(Security::Insecure),
-        Some(1..=128) => Ok(Security::Bits128),
-        Some(129..=192) => Ok(Security::Bits192),
-        Some(193..=256) => Ok(Security::Bits256),
+        Some(128) => Ok(Security::Bits128),
+        Some(192) => Ok(Security::Bits192),
+        Some(256) => Ok(Security::Bits256),
         Some(bits) => Err(Diagnostic::error(
             "E3003",
             span,
-            format!("no parameters promise {bits} bits of security"),
-            "the security table goes up to 256",
+            format!("the security table has no row for {bits} bits"),
+            "it has 128, 192 and 256",
         )
         .with_help("`@ckks(security = 128)`, 192 or 256; 0 switches the check off")),
     }

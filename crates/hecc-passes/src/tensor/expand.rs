@@ -7,12 +7,44 @@
 //!
 //! **Cost.** Linear in the sum of exponents and degrees.
 
+use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{Circuit, NodeId};
 use hecc_ir::span::Span;
 use hecc_ir::tensor::{Basis, Polynomial, Tensor, TensorOp};
 
 use super::build::{Build, Simplify, sweep};
 use super::exact;
+
+/// Whether the circuit as written has no more than `limit` operations, powers and polynomials expanded.
+///
+/// # Errors
+/// E3101, at the operation with the largest share.
+pub fn within(circuit: &Circuit<Tensor>, limit: usize) -> Result<(), Box<Diagnostic>> {
+    let graph = &circuit.graph;
+    let written = |id: NodeId| match graph.op(id) {
+        TensorOp::Pow(n) => *n as usize,
+        TensorOp::Poly(p) => 2 * p.coefficients.len(),
+        _ => 1,
+    };
+    let total = graph
+        .ids()
+        .fold(0usize, |sum, id| sum.saturating_add(written(id)));
+    let Some(largest) = graph.ids().max_by_key(|id| (written(*id), id.0)) else {
+        return Ok(());
+    };
+    if total <= limit {
+        return Ok(());
+    }
+    Err(Box::new(
+        Diagnostic::error(
+            "E3101",
+            graph.span(largest),
+            format!("the program has {total} operations as written, and at most {limit} are taken"),
+            format!("{} of them are here", written(largest)),
+        )
+        .with_help("use a smaller exponent or degree, or fewer of them"),
+    ))
+}
 
 /// Expands every power and polynomial as written.
 pub fn expand_as_written(circuit: &Circuit<Tensor>) -> Circuit<Tensor> {

@@ -22,7 +22,7 @@ use super::build::{Build, Simplify};
 /// Inlines every loop, simplifying on the way as much as `simplify` says.
 ///
 /// # Errors
-/// E3001 when more than `limit` nodes would be built (the loop is named); E3002 when an operation
+/// E3101 when more than `limit` nodes would be built (the loop is named); E3102 when an operation
 /// does not fit its operands once the indices are known.
 pub fn unroll(
     module: &Module<Tensor>,
@@ -223,7 +223,7 @@ impl Unroll<'_> {
             None => (at, 1),
         };
         let mut d = Diagnostic::error(
-            "E3001",
+            "E3101",
             span,
             format!("the unrolled program has more than {} operations", self.limit),
             match self.loops.len() {
@@ -244,7 +244,7 @@ impl Unroll<'_> {
 
 fn misfit(span: Span, why: &str) -> Box<Diagnostic> {
     Box::new(Diagnostic::error(
-        "E3002",
+        "E3102",
         span,
         "an operation does not fit its operands once the loops are unrolled",
         why,
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn too_many_nodes_name_the_loop() {
         let error = unroll(&product_loop(1000), Simplify::All, 500).expect_err("too large");
-        assert_eq!(error.code, "E3001");
+        assert_eq!(error.code, "E3101");
         assert!(error.primary.text.contains("1000 times"));
     }
 
