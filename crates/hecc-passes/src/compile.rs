@@ -1,5 +1,7 @@
 //! The whole way: a checked program in, a circuit with parameters and a report out.
 
+use std::panic::resume_unwind;
+
 use hecc_ir::ckks::{Ckks, CkksOp};
 use hecc_ir::degree;
 use hecc_ir::diag::Diagnostic;
@@ -250,6 +252,31 @@ pub fn compile_observed(
     options: &CompileOptions,
     observer: &mut dyn FnMut(&str, Stage<'_>),
 ) -> Result<Compiled, Vec<Diagnostic>> {
+    if !options.unoptimized || options.passes.opt_level == 0 {
+        return compile_beside(module, sources, options, observer, || None);
+    }
+    // The program as written is measured beside the compilation, on a thread of its own.
+    std::thread::scope(|scope| {
+        let written = std::thread::Builder::new()
+            .stack_size(AS_WRITTEN_STACK)
+            .spawn_scoped(scope, || as_written(module, options));
+        compile_beside(module, sources, options, observer, || match written {
+            Ok(thread) => thread.join().unwrap_or_else(|e| resume_unwind(e)),
+            Err(_) => as_written(module, options),
+        })
+    })
+}
+
+/// Bytes of stack for measuring the program as written: as many as a main thread usually has.
+const AS_WRITTEN_STACK: usize = 8 << 20;
+
+fn compile_beside(
+    module: &Module<Tensor>,
+    sources: &SourceMap,
+    options: &CompileOptions,
+    observer: &mut dyn FnMut(&str, Stage<'_>),
+    written: impl FnOnce() -> Option<Measures>,
+) -> Result<Compiled, Vec<Diagnostic>> {
     let source = module.entry();
     let span = source.meta.span;
     let (flat, passes) = pipeline::optimize(
@@ -299,7 +326,7 @@ pub fn compile_observed(
     } else if options.passes.opt_level == 0 {
         Some(measures)
     } else {
-        as_written(module, options, &flat, measures)
+        written().map(|m| reported(&m, degree.degree))
     };
     let report = Report {
         circuit: source.name.clone(),
@@ -379,24 +406,15 @@ fn declared_size(source: &Circuit<Tensor>) -> f64 {
 
 /// The measures of the program as it is written; no parameters are chosen for it. `None` when it
 /// cannot even be lowered so.
-fn as_written(
-    module: &Module<Tensor>,
-    options: &CompileOptions,
-    optimised: &Module<Tensor>,
-    measures: ReportedMeasures,
-) -> Option<ReportedMeasures> {
+fn as_written(module: &Module<Tensor>, options: &CompileOptions) -> Option<Measures> {
     let passes = pipeline::Options {
         opt_level: 0,
         verify: false,
         ..options.passes
     };
     let (flat, _) = pipeline::optimize(module, &passes, None).ok()?;
-    if flat == *optimised.entry() {
-        return Some(measures);
-    }
     let slots = layout::lower(&flat, &options.layout).ok()?;
-    let circuit = scale::lower_ideal(&slots);
-    Some(reported(&measure::measure(&circuit), measures.degree))
+    Some(measure::measure(&scale::lower_ideal(&slots)))
 }
 
 fn refusal(e: CompileError, span: Span) -> Diagnostic {
