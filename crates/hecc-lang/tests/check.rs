@@ -590,7 +590,7 @@ fn examples_of_the_reference_check() {
 fn damaged_programs_do_not_panic() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources: Vec<String> = Vec::new();
-    for folder in ["tests/errors", "../../circuits", "../../circuits/lib"] {
+    for folder in ["../../tests/errors", "../../circuits", "../../circuits/lib"] {
         let mut paths: Vec<PathBuf> = std::fs::read_dir(root.join(folder))
             .expect("a folder")
             .map(|e| e.expect("an entry").path())

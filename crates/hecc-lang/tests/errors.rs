@@ -21,7 +21,7 @@ impl FileSystem for Disk {
 }
 
 fn folder() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/errors")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/errors")
 }
 
 #[test]

@@ -757,7 +757,7 @@ proptest! {
 #[test]
 fn repository_circuits_are_kept() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut folders: Vec<_> = ["circuits", "examples", "crates/hecc-lang/tests/syntax"]
+    let mut folders: Vec<_> = ["circuits", "examples", "tests/syntax"]
         .map(|f| root.join(f))
         .into();
     let mut seen = 0;

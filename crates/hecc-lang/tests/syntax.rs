@@ -8,7 +8,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() {
     let args = Arguments::from_args();
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/syntax");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/syntax");
     let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
         .expect("tests/syntax is there")
         .map(|entry| entry.expect("readable").path())
