@@ -292,6 +292,7 @@ fn bind_failure(errors: &[BindError]) -> Failure {
             BindError::Missing(names) => {
                 format!("missing input: {names}: give each with --input NAME=VALUE")
             }
+            BindError::Unknown { .. } => e.to_string(),
             other => format!("input {other}"),
         })
         .collect();

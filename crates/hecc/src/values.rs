@@ -43,11 +43,13 @@ pub fn input(
             {
                 as_declared(tensor, param, batch)
             }
-            // A slice of one row.
-            Some(param) if batch.is_none() && is_one_of(&tensor, param) => Tensor64 {
-                shape: param.shape.to_vec(),
-                ..tensor
-            },
+            // A slice of one row of a file; a literal has to have the declared shape.
+            Some(param) if batch.is_none() && sliced(value) && is_one_of(&tensor, param) => {
+                Tensor64 {
+                    shape: param.shape.to_vec(),
+                    ..tensor
+                }
+            }
             _ => tensor,
         },
     ))
@@ -271,6 +273,11 @@ fn tensor(array: Array) -> Tensor64 {
         shape: array.shape,
         data: array.values,
     }
+}
+
+/// Whether a value is written as rows of a file, `@FILE[A..B]`.
+fn sliced(value: &str) -> bool {
+    value.starts_with('@') && value.contains("..") && value.contains(']')
 }
 
 /// Whether the shape is the declared one with one more axis, of extent 1.
