@@ -10,7 +10,7 @@ pub mod load;
 mod parser;
 mod suggest;
 
-pub use check::{Checked, Failure, Limits, load_program};
+pub use check::{Checked, Failure, Limits, has_meaning, load_program};
 pub use format::format;
 pub use fs::FileSystem;
 pub use lexer::MAX_SOURCE_BYTES;

@@ -54,6 +54,11 @@ pub(crate) enum Command {
         before_help = "Example:\n  hecc decrypt circuits/quartic.hec --secret-key keys/secret.key --in out.hecc\n"
     )]
     Decrypt(DecryptArgs),
+    /// Turn a network from ONNX into a .hec file and its weights.
+    #[command(
+        before_help = "Example:\n  hecc import model.onnx --out circuits --batch 4096 --range image=0,1\n"
+    )]
+    Import(ImportArgs),
     /// Print circuits in their canonical form.
     #[command(before_help = "Example:\n  hecc fmt --check circuits/*.hec\n")]
     Fmt(FmtArgs),
@@ -289,6 +294,36 @@ pub(crate) struct DecryptArgs {
     /// a file as for --input.
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<String>,
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The .onnx file.
+    pub(crate) file: PathBuf,
+    /// The .hec file to write, or a directory for it; weights go beside it, as .safetensors.
+    #[arg(long, value_name = "DIR|FILE.hec")]
+    pub(crate) out: PathBuf,
+    /// The circuit's name [default: that of the file].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Compute up to N instances at once: @batch(N).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch: Option<u32>,
+    /// The range of an input, a result or a value between them, by its name in the model or in the program:
+    /// ONNX knows none. May be repeated.
+    #[arg(long, value_name = "NAME=LO,HI", allow_hyphen_values = true)]
+    pub(crate) range: Vec<String>,
+    /// The extent that a symbolic dimension of the model stands for; may be repeated.
+    #[arg(long, value_name = "NAME=N")]
+    pub(crate) dim: Vec<String>,
+    /// Degree of the polynomials that stand in for Relu, Sigmoid, Tanh and the like.
+    #[arg(long, value_name = "N")]
+    pub(crate) degree: Option<u32>,
+    /// Overwrite existing files.
+    #[arg(long)]
+    pub(crate) force: bool,
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
 }

@@ -25,6 +25,7 @@ use hecc_ir::span::{SourceMap, Span};
 use hecc_ir::tensor::Tensor;
 
 use crate::fs::FileSystem;
+use crate::lexer::KEYWORDS;
 
 /// Bounds on the work of the checker. Passing one is an error that names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +134,12 @@ pub fn load_program(path: &Path, fs: &dyn FileSystem, limits: Limits) -> Result<
         sources,
         warnings: diagnostics,
     })
+}
+
+/// Whether a word means something by itself: a keyword, or the name of a built-in function. Others are
+/// free to be names.
+pub fn has_meaning(word: &str) -> bool {
+    KEYWORDS.iter().any(|(keyword, _)| *keyword == word) || builtins::is_builtin(word)
 }
 
 fn check(

@@ -6,6 +6,7 @@ mod decrypt;
 mod encrypt;
 mod eval;
 mod fmt;
+mod import;
 mod keygen;
 mod keys;
 mod run;
@@ -24,6 +25,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Encrypt(args) => encrypt::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Decrypt(args) => decrypt::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Fmt(args) => fmt::run(&args),
     }
 }
