@@ -13,7 +13,7 @@ use hecc_ckks::params::{
     GaloisElement, Level, LogN, Parameters, ParametersLiteral, RotationStep, Scale, Security,
     ntt_prime_nearest, ntt_primes_below,
 };
-use hecc_ckks::{Context, EvaluationKeyRequest, Options, Randomness, Weight, measure};
+use hecc_ckks::{Context, Diagonals, EvaluationKeyRequest, Options, Randomness, Weight, measure};
 
 /// Ring, limbs, special primes, digit size, and the units asked for per operation.
 const SIZES: [(u8, usize, usize); 3] = [(13, 4, 1), (14, 8, 2), (15, 16, 4)];
@@ -306,5 +306,88 @@ fn main() {
                 .unwrap_or_default();
             println!("{name:36} {ms:9.4} {:8.1} {asked:>10}{relative}", ms / unit);
         }
+    }
+    if wanted("matrix-vector") && (sizes.is_empty() || sizes.iter().any(|s| s == "8192")) {
+        linear();
+    }
+}
+
+/// A 128×128 matrix times an encrypted vector at N = 8192, 2 limbs and one special prime.
+fn linear() {
+    const SIZE: usize = 128;
+    let log_n = LogN(13);
+    let n = log_n.degree();
+    let scale = Scale(2f64.powi(40));
+    let mut q = ntt_primes_below(log_n, 1 << 49, 2, &[]);
+    let p = q.split_off(1);
+    let unit_prime = q[0];
+    q.push(ntt_prime_nearest(log_n, scale.0, 1 << 50, &q).expect("there is such a prime"));
+    let last = Scale(q[1] as f64);
+    let parameters = Parameters::new(ParametersLiteral {
+        log_n,
+        q,
+        p,
+        digit_limbs: 1,
+        scale,
+        security: Security::Bits128,
+    })
+    .expect("valid parameters");
+    let c = Context::with_options(parameters, Options::from_environment()).expect("a context");
+    let top = Level(1);
+    let mut randomness = Randomness::deterministic([2; 32]);
+    let secret = c.secret_key(&mut randomness);
+    let matrix: Vec<f64> = (0..SIZE * SIZE)
+        .map(|i| ((i * 7919 % 1009) as f64 - 504.0) / 504.0)
+        .collect();
+    let vector: Vec<f64> = (0..SIZE)
+        .map(|i| ((i * 37 % 101) as f64 - 50.0) / 50.0)
+        .collect();
+    let map = Diagonals::from_matrix(&matrix, SIZE, SIZE).expect("a matrix");
+    let transform = c.encode_linear(&map, top, last).expect("encoded");
+    let mut request = EvaluationKeyRequest::default();
+    transform.request_keys(&c, &mut request);
+    let keys = c
+        .evaluation_keys(&secret, &request, &mut randomness)
+        .expect("keys");
+    let plain = c.encode(&vector, top, scale).expect("encoded");
+    let x = c
+        .encrypt_symmetric(&plain, &secret, &mut randomness)
+        .and_then(|x| c.expand(&x))
+        .expect("encrypted");
+    let y = c.linear_transform(&x, &transform, &keys).expect("done");
+    let y = c
+        .decrypt(&y, &secret)
+        .and_then(|y| c.decode(&y))
+        .expect("decrypted");
+    let worst = matrix
+        .chunks(SIZE)
+        .zip(&y)
+        .map(|(row, y)| (row.iter().zip(&vector).map(|(m, v)| m * v).sum::<f64>() - y).abs())
+        .fold(0.0, f64::max);
+    assert!(worst < 1e-4, "matrix-vector: wrong by {worst:e}");
+
+    let plan = tfhe_ntt::prime64::Plan::try_new(n, unit_prime).expect("a plan");
+    let mut buffer: Vec<u64> = (0..n as u64).map(|i| i * 12345 % unit_prime).collect();
+    let mut unit = least(400, false, || plan.fwd(black_box(&mut buffer)));
+    let before = least(200, false, || {
+        black_box(c.linear_transform(&x, &transform, &keys).expect("done"));
+    });
+    let inside = least(200, false, || {
+        let transform = c.encode_linear(&map, top, last).expect("encoded");
+        black_box(c.linear_transform(&x, &transform, &keys).expect("done"));
+    });
+    unit = unit.min(least(400, false, || plan.fwd(black_box(&mut buffer))));
+    println!(
+        "\nN = {n}, 2 limbs, 1 special prime: {SIZE}×{SIZE} matrix times vector, {} Galois keys of {} KiB, diagonals of {} KiB; largest error {worst:.1e}; one NTT {:.2} µs",
+        request.galois.len(),
+        keys.memory() >> 10,
+        transform.memory() >> 10,
+        unit * 1e3
+    );
+    for (name, ms, asked) in [
+        ("matrix-vector, encoded before", before, "720"),
+        ("matrix-vector, encoded inside", inside, ""),
+    ] {
+        println!("{name:36} {ms:9.4} {:8.1} {asked:>10}", ms / unit);
     }
 }

@@ -30,11 +30,15 @@ impl Plaintext {
 }
 
 /// A plaintext with residues modulo the special primes too, for
-/// [`Context::rotate_sum`](crate::Context::rotate_sum).
+/// [`Context::rotate_sum`](crate::Context::rotate_sum) and linear transforms.
+///
+/// S slots in a ring with many more are a polynomial in X^(N/2S), whose NTT form has runs of N/2S equal
+/// values; one of each is kept where a run fills a register: 2S words a limb, not N.
 #[derive(Clone, Debug)]
 pub struct ExtendedPlaintext {
-    /// Limbs q_0 … q_level, p_0 ….
+    /// Limbs q_0 … q_level, p_0 …. Value i stands for the places from i·repeat on.
     pub(crate) poly: Poly<Eval>,
+    pub(crate) repeat: usize,
     pub(crate) level: Level,
     pub(crate) scale: Scale,
     pub(crate) slots: usize,
@@ -53,6 +57,31 @@ impl ExtendedPlaintext {
     /// How many slots the encoded vector has.
     pub fn slots(&self) -> usize {
         self.slots
+    }
+    /// Bytes of the residues in memory.
+    pub fn memory(&self) -> usize {
+        self.poly.words().len() * 8
+    }
+
+    /// The values modulo the prime of extended limb `j` of a polynomial at `level`.
+    pub(crate) fn limb(&self, level: Level, j: usize) -> &[u64] {
+        self.poly.limb(if j < level.limbs() {
+            j
+        } else {
+            j - level.limbs() + self.level.limbs()
+        })
+    }
+
+    /// [`Self::limb`] with every value written out, in `room` where it is not already.
+    pub(crate) fn spread<'a>(&'a self, level: Level, j: usize, room: &'a mut [u64]) -> &'a [u64] {
+        let limb = self.limb(level, j);
+        if self.repeat == 1 {
+            return limb;
+        }
+        for (run, &x) in room.chunks_exact_mut(self.repeat).zip(limb) {
+            run.fill(x);
+        }
+        room
     }
 }
 

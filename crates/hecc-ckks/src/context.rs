@@ -71,6 +71,8 @@ struct Inner {
     /// `garner[i][j]`: q_j^-1 mod q_i in Montgomery form, j < i.
     garner: Vec<Vec<u64>>,
     permutations: RwLock<BTreeMap<GaloisElement, Arc<Permutation>>>,
+    /// By prime and length: transforms of polynomials in a power of X; none where the library has none.
+    short: RwLock<BTreeMap<(usize, usize), Option<Arc<Ntt>>>>,
     tag: u64,
     digest: [u8; 16],
 }
@@ -166,6 +168,7 @@ impl Context {
                 rescale,
                 garner,
                 permutations: RwLock::new(BTreeMap::new()),
+                short: RwLock::new(BTreeMap::new()),
                 tag,
                 digest,
             }),
@@ -268,6 +271,11 @@ impl Context {
         Poly::uninit(&self.inner.pool, self.n(), limbs)
     }
 
+    /// A polynomial of `n` values a limb, fewer than the ring has.
+    pub(crate) fn short<D: Domain>(&self, n: usize, limbs: usize) -> Poly<D> {
+        Poly::short(&self.inner.pool, n, limbs)
+    }
+
     pub(crate) fn zeros(&self, limbs: usize) -> Poly<Eval> {
         let mut poly = self.uninit(limbs);
         poly.words_mut().fill(0);
@@ -289,6 +297,44 @@ impl Context {
                 .write()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
                 .entry(element)
+                .or_insert(made)
+                .clone()
+        })
+    }
+
+    /// The transform of polynomials in X^(N/n) modulo a prime: its place i is place i·N/n, and all up to
+    /// the next, of the transform of length N. `None` where there is none.
+    pub(crate) fn short_ntt(&self, prime: usize, n: usize) -> Option<Arc<Ntt>> {
+        let key = (prime, n);
+        let cached = self
+            .inner
+            .short
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .get(&key)
+            .cloned();
+        cached.unwrap_or_else(|| {
+            let long = &self.inner.primes[prime];
+            let made = Ntt::new(n, long.modulus.q, self.inner.path)
+                .ok()
+                .filter(|short| {
+                    // The roots of unity that belong to them: X and X^(N/n) at the first place.
+                    let mut x: Poly<Eval> = self.zeros(1);
+                    x.words_mut()[self.n() / n] = 1;
+                    long.forward(x.words_mut());
+                    let root = x.words()[0];
+                    let x = &mut x.words_mut()[..n];
+                    x.fill(0);
+                    x[1] = 1;
+                    short.forward(x);
+                    x[0] == root
+                })
+                .map(Arc::new);
+            self.inner
+                .short
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .entry(key)
                 .or_insert(made)
                 .clone()
         })

@@ -13,6 +13,12 @@ use crate::ring::kernels::Path;
 use crate::ring::{Coeff, Eval, Poly};
 use crate::{Error, ExtendedPlaintext, Plaintext, Result};
 
+/// Runs of equal values in NTT form that are kept as one value are at least as long as a register.
+const SHORTEST_RUN: usize = 8;
+
+/// The shortest limb of which only one value of each run is kept: kernels take eight at a time.
+const SHORTEST_LIMB: usize = 16;
+
 /// Twiddle factors of the special FFT.
 pub(crate) struct Embedding {
     /// exp(2πi·5^j/(8h)) at place h + j, for every half length h < N/2 and j < h.
@@ -330,7 +336,7 @@ impl Context {
     /// # Errors
     /// As [`Context::encode_complex`].
     pub fn encode(&self, values: &[f64], level: Level, scale: Scale) -> Result<Plaintext> {
-        let coefficients = self.embed(values.len(), level, scale, |re, im| {
+        let coefficients = self.embed(values.len(), self.n(), level, scale, |re, im| {
             re.copy_from_slice(values);
             im.fill(0.0);
         })?;
@@ -351,7 +357,7 @@ impl Context {
         level: Level,
         scale: Scale,
     ) -> Result<Plaintext> {
-        let coefficients = self.embed(values.len(), level, scale, |re, im| {
+        let coefficients = self.embed(values.len(), self.n(), level, scale, |re, im| {
             for ((re, im), v) in re.iter_mut().zip(im).zip(values) {
                 *re = v.re;
                 *im = v.im;
@@ -363,6 +369,9 @@ impl Context {
     /// Encodes a real vector modulo the special primes too, as a weight of
     /// [`Context::rotate_sum`].
     ///
+    /// Cost: an FFT of its length S, and per limb and special prime an NTT of length 2S where N/2S is 8 or
+    /// more, of length N otherwise.
+    ///
     /// # Errors
     /// As [`Context::encode_complex`], and [`Error::NoSpecialPrimes`].
     pub fn encode_extended(
@@ -372,19 +381,33 @@ impl Context {
         scale: Scale,
     ) -> Result<ExtendedPlaintext> {
         self.down()?;
-        let coefficients = self.embed(values.len(), level, scale, |re, im| {
+        let slots = values.len();
+        self.check_slots(slots)?;
+        let n = self.n();
+        let limbs = level.limbs() + self.special();
+        let repeat = match (n / 2 / slots).min(n / SHORTEST_LIMB) {
+            run if run >= SHORTEST_RUN => run,
+            _ => 1,
+        };
+        let fill = |re: &mut [f64], im: &mut [f64]| {
             re.copy_from_slice(values);
             im.fill(0.0);
-        })?;
-        let mut poly = self.uninit(level.limbs() + self.special());
+        };
+        let coefficients = self.embed(slots, n / repeat, level, scale, fill)?;
+        let mut poly = if repeat == 1 {
+            self.uninit(limbs)
+        } else {
+            self.short(n / repeat, limbs)
+        };
         self.each_limb(&mut poly, |j, limb| {
             coefficients.reduce(self, self.extended_prime(level, j), limb);
         });
         Ok(ExtendedPlaintext {
             poly,
+            repeat,
             level,
             scale,
-            slots: values.len(),
+            slots,
             tag: self.tag(),
         })
     }
@@ -407,10 +430,12 @@ impl Context {
         })
     }
 
-    /// The rounded coefficients of a vector that `fill` writes as real and imaginary parts.
+    /// The rounded coefficients of a vector that `fill` writes as real and imaginary parts, as a
+    /// polynomial in X^(N/n).
     fn embed(
         &self,
         slots: usize,
+        n: usize,
         level: Level,
         scale: Scale,
         fill: impl FnOnce(&mut [f64], &mut [f64]),
@@ -418,10 +443,10 @@ impl Context {
         self.check_level("encode", level)?;
         self.check_scale(scale)?;
         self.check_slots(slots)?;
-        let n = self.n();
-        // N/2 slots have as many real numbers as a limb has words.
+        // n/2 slots have as many real numbers as n words.
         let mut work: Poly<Coeff> = self.uninit(1);
-        let (re, im) = bytemuck::cast_slice_mut::<u64, f64>(work.words_mut()).split_at_mut(n / 2);
+        let (re, im) =
+            bytemuck::cast_slice_mut::<u64, f64>(&mut work.words_mut()[..n]).split_at_mut(n / 2);
         let (re, im) = (&mut re[..slots], &mut im[..slots]);
         fill(re, im);
         let path = self.path();
@@ -457,7 +482,7 @@ impl Context {
         let gap = n / 2 / slots;
         let mut coefficients: Poly<Coeff> = self.uninit(1);
         if largest < (1u64 << 62) as f64 {
-            let out: &mut [i64] = bytemuck::cast_slice_mut(coefficients.words_mut());
+            let out: &mut [i64] = bytemuck::cast_slice_mut(&mut coefficients.words_mut()[..n]);
             if gap > 1 {
                 out.fill(0);
             }
@@ -472,7 +497,7 @@ impl Context {
             }
             Ok(Rounded::Narrow(coefficients))
         } else {
-            let out: &mut [f64] = bytemuck::cast_slice_mut(coefficients.words_mut());
+            let out: &mut [f64] = bytemuck::cast_slice_mut(&mut coefficients.words_mut()[..n]);
             out.fill(0.0);
             for (part, out) in [re, im].into_iter().zip(out.chunks_exact_mut(n / 2)) {
                 for (x, out) in part.iter().zip(out.iter_mut().step_by(gap)) {
@@ -606,12 +631,15 @@ enum Rounded {
 }
 
 impl Rounded {
-    /// Residues modulo one prime, in NTT form.
+    /// Residues modulo one prime, in NTT form; where `out` has fewer words than the ring, of the
+    /// polynomial in a power of X.
     fn reduce(&self, context: &Context, prime: usize, out: &mut [u64]) {
         let ntt = &context.primes()[prime];
         let m = &ntt.modulus;
         match self {
-            Rounded::Narrow(x) => m.enter_signed_to(out, bytemuck::cast_slice(x.words())),
+            Rounded::Narrow(x) => {
+                m.enter_signed_to(out, bytemuck::cast_slice(&x.words()[..out.len()]));
+            }
             Rounded::Wide(x) => {
                 let x: &[f64] = bytemuck::cast_slice(x.words());
                 for (out, &x) in out.iter_mut().zip(x) {
@@ -619,7 +647,23 @@ impl Rounded {
                 }
             }
         }
-        ntt.forward(out);
+        let run = context.n() / out.len();
+        if run == 1 {
+            ntt.forward(out);
+        } else if let Some(short) = context.short_ntt(prime, out.len()) {
+            short.forward(out);
+        } else {
+            let mut long = context.zeros(1);
+            let words = long.words_mut();
+            for (i, &x) in out.iter().enumerate() {
+                words[i * run] = x;
+            }
+            ntt.forward(words);
+            for (i, x) in out.iter_mut().enumerate() {
+                *x = words[i * run];
+            }
+            long.wipe();
+        }
     }
 }
 

@@ -54,7 +54,7 @@ impl Context {
         Ok(())
     }
 
-    fn check_same_level(
+    pub(crate) fn check_same_level(
         &self,
         operation: &'static str,
         a: &Ciphertext,
@@ -73,7 +73,12 @@ impl Context {
         Ok(())
     }
 
-    fn check_same_scale(&self, operation: &'static str, left: Scale, right: Scale) -> Result<()> {
+    pub(crate) fn check_same_scale(
+        &self,
+        operation: &'static str,
+        left: Scale,
+        right: Scale,
+    ) -> Result<()> {
         if left.matches(right) {
             Ok(())
         } else {

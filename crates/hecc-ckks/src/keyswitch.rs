@@ -28,7 +28,7 @@ pub enum Weight<'a> {
 }
 
 /// The digits of a polynomial.
-struct Digits<'a> {
+pub(crate) struct Digits<'a> {
     poly: &'a Poly<Eval>,
     level: Level,
     form: DigitForm,
@@ -47,16 +47,16 @@ enum DigitForm {
 const PREPARED_BYTES: usize = 7 << 18;
 
 /// What happens to one copy in a sum of rotated copies.
-struct Term<'a> {
+pub(crate) struct Term<'a> {
     /// None for the identity.
-    rotation: Option<(&'a KeySwitchKey, GaloisElement)>,
-    weight: TermWeight<'a>,
+    pub(crate) rotation: Option<(&'a KeySwitchKey, GaloisElement)>,
+    pub(crate) weight: TermWeight<'a>,
 }
 
-enum TermWeight<'a> {
+pub(crate) enum TermWeight<'a> {
     One,
     Integer(f64),
-    Plain(&'a Poly<Eval>),
+    Plain(&'a ExtendedPlaintext),
 }
 
 impl Context {
@@ -103,7 +103,7 @@ impl Context {
         prepared
     }
 
-    fn digits_of<'a>(&self, poly: &'a Poly<Eval>, level: Level) -> Digits<'a> {
+    pub(crate) fn digits_of<'a>(&self, poly: &'a Poly<Eval>, level: Level) -> Digits<'a> {
         let alpha = self.parameters().digit_limbs();
         let limbs = level.limbs();
         let prepare = |d: usize| {
@@ -140,7 +140,12 @@ impl Context {
     }
 
     /// Calls `f(all digits modulo the prime of extended limb j, in NTT form)`.
-    fn with_digits<T>(&self, digits: &Digits<'_>, j: usize, f: impl FnOnce(&[&[u64]]) -> T) -> T {
+    pub(crate) fn with_digits<T>(
+        &self,
+        digits: &Digits<'_>,
+        j: usize,
+        f: impl FnOnce(&[&[u64]]) -> T,
+    ) -> T {
         let n = self.n();
         let alpha = self.parameters().digit_limbs();
         let limbs = digits.level.limbs();
@@ -176,7 +181,7 @@ impl Context {
     }
 
     /// The row of a key for extended limb j of a polynomial at `level`.
-    fn key_row<'a>(&self, key: &'a KeySwitchKey, level: Level, j: usize) -> KeyRow<'a> {
+    pub(crate) fn key_row<'a>(&self, key: &'a KeySwitchKey, level: Level, j: usize) -> KeyRow<'a> {
         key.row(if j < level.limbs() {
             j
         } else {
@@ -231,7 +236,7 @@ impl Context {
     }
 
     /// Divides by P.
-    fn mod_down(
+    pub(crate) fn mod_down(
         &self,
         x: &Poly<Eval>,
         level: Level,
@@ -242,7 +247,7 @@ impl Context {
     }
 
     /// Divides by P and the last prime of the level.
-    fn mod_down_rescale(&self, x: &Poly<Eval>, level: Level) -> Poly<Eval> {
+    pub(crate) fn mod_down_rescale(&self, x: &Poly<Eval>, level: Level) -> Poly<Eval> {
         let last = level.limbs() - 1;
         let sources: Vec<usize> = (last..level.limbs() + self.special()).collect();
         self.divide(x, self.down_rescale(level), &sources, last, None)
@@ -341,7 +346,7 @@ impl Context {
             .ok_or(Error::NoRelinearizationKey(a.level))
     }
 
-    fn level_below(&self, a: &Ciphertext) -> Result<Level> {
+    pub(crate) fn level_below(&self, a: &Ciphertext) -> Result<Level> {
         a.level.0.checked_sub(1).map(Level).ok_or(Error::Level {
             operation: "rescale",
             needed: Level(1),
@@ -350,13 +355,13 @@ impl Context {
         })
     }
 
-    fn rescaled(&self, scale: Scale, level: Level) -> Scale {
+    pub(crate) fn rescaled(&self, scale: Scale, level: Level) -> Scale {
         Scale(scale.0 / self.modulus(level.0 as usize).q as f64)
     }
 
     /// The element that rotates `slots` slots by `step`, and its key; `None` for the identity.
     /// A vector that repeats can be rotated by any step that is the same modulo its length.
-    fn rotation<'a>(
+    pub(crate) fn rotation<'a>(
         &self,
         a: &Ciphertext,
         step: RotationStep,
@@ -523,19 +528,19 @@ impl Context {
         })
     }
 
-    /// Σ w·rotation modulo QP, times P.
-    fn rotated_products(
+    /// The terms of a sum of rotations with their keys, and the slots of the sum.
+    pub(crate) fn checked_terms<'a>(
         &self,
         a: &Ciphertext,
-        terms: &[(RotationStep, Weight<'_>)],
+        terms: &[(RotationStep, Weight<'a>)],
         scale: Scale,
-        keys: &EvaluationKeys,
-    ) -> Result<([Poly<Eval>; 2], usize)> {
+        keys: &'a EvaluationKeys,
+    ) -> Result<(Vec<Term<'a>>, usize)> {
         const WHAT: &str = "a sum of rotations";
         self.check_ciphertext(a)?;
         self.check_degree(WHAT, a, 1, "relinearize it first")?;
         self.check_scale(scale)?;
-        let down = self.down()?;
+        self.down()?;
         if terms.is_empty() {
             return Err(Error::Empty(WHAT));
         }
@@ -571,20 +576,30 @@ impl Context {
                         });
                     }
                     slots = slots.max(p.slots);
-                    TermWeight::Plain(&p.poly)
+                    TermWeight::Plain(p)
                 }
             };
-            checked.push((
-                Term {
-                    rotation: self.rotation(a, step, keys)?,
-                    weight,
-                },
-                weight_level(&terms[checked.len()].1, a.level),
-            ));
+            checked.push(Term {
+                rotation: self.rotation(a, step, keys)?,
+                weight,
+            });
         }
+        Ok((checked, slots))
+    }
+
+    /// Σ w·rotation modulo QP, times P.
+    fn rotated_products(
+        &self,
+        a: &Ciphertext,
+        terms: &[(RotationStep, Weight<'_>)],
+        scale: Scale,
+        keys: &EvaluationKeys,
+    ) -> Result<([Poly<Eval>; 2], usize)> {
+        let down = self.down()?;
+        let (checked, slots) = self.checked_terms(a, terms, scale, keys)?;
         let permutations: Vec<_> = checked
             .iter()
-            .map(|(t, _)| t.rotation.map(|(_, element)| self.permutation(element)))
+            .map(|t| t.rotation.map(|(_, element)| self.permutation(element)))
             .collect();
         let n = self.n();
         let limbs = a.level.limbs();
@@ -602,10 +617,11 @@ impl Context {
             let m = self.modulus(prime);
             s0.fill(0);
             s1.fill(0);
-            let mut work: Poly<Eval> = self.uninit(2);
-            let (t0, t1) = work.words_mut().split_at_mut(n);
+            let mut work: Poly<Eval> = self.uninit(3);
+            let (t0, rest) = work.words_mut().split_at_mut(n);
+            let (t1, spread) = rest.split_at_mut(n);
             self.with_digits(&digits, j, |x| {
-                for ((term, weight_level), permutation) in checked.iter().zip(&permutations) {
+                for (term, permutation) in checked.iter().zip(&permutations) {
                     match (term.rotation, permutation) {
                         (Some((key, _)), Some(_)) => {
                             let row = self.key_row(key, a.level, j);
@@ -625,11 +641,7 @@ impl Context {
                     let weight = match &term.weight {
                         TermWeight::One => Factor::Number(m.enter(1)),
                         TermWeight::Integer(w) => Factor::Number(enter_float(m, *w)),
-                        TermWeight::Plain(p) => Factor::Limb(p.limb(if j < limbs {
-                            j
-                        } else {
-                            j - limbs + weight_level.limbs()
-                        })),
+                        TermWeight::Plain(p) => Factor::Limb(p.spread(a.level, j, spread)),
                     };
                     for (s, t) in [(&mut *s0, &*t0), (&mut *s1, &*t1)] {
                         match (permutation, weight) {
@@ -642,13 +654,5 @@ impl Context {
             });
         });
         Ok((sums, slots))
-    }
-}
-
-/// The level at which a weight was encoded.
-fn weight_level(weight: &Weight<'_>, otherwise: Level) -> Level {
-    match weight {
-        Weight::Plain(p) => p.level,
-        Weight::One | Weight::Scalar(_) => otherwise,
     }
 }

@@ -66,6 +66,7 @@ mod evaluator;
 mod keygen;
 mod keys;
 mod keyswitch;
+mod linear;
 mod randomness;
 mod ring;
 mod wire;
@@ -75,6 +76,7 @@ pub use context::{Context, Options};
 pub use error::{Error, Result};
 pub use keys::{EvaluationKeyRequest, EvaluationKeys, KeySwitchKey, PublicKey, SecretKey};
 pub use keyswitch::Weight;
+pub use linear::{Diagonals, LinearTransform};
 pub use randomness::Randomness;
 pub use ring::{Coeff, Domain, Eval, Poly};
 

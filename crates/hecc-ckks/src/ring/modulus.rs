@@ -226,6 +226,8 @@ kernels! {
     fn key_dot(out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &KeyRow<'_>, c: &[&[u64]], p: u64);
     /// out = Σ a·b/R
     fn dot(out: &mut [u64], terms: &[(&[u64], &[u64])]);
+    /// out = Σ a·b/R, each value of b standing for `repeat` neighbours, a multiple of 8
+    fn dot_repeated(out: &mut [u64], terms: &[(&[u64], &[u64])], repeat: usize);
     /// outs[o] = Σ over i of x_i·weights[o·|x| + i]/R; the x_i may be residues of other primes
     fn combine(outs: &mut [&mut [u64]], x: &[&[u64]], weights: &[u64]);
     /// out = (y or y − p, whichever is nearer to zero)·R²/R for residues y of the odd number p

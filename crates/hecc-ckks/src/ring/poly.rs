@@ -59,6 +59,18 @@ impl<D: Domain> Poly<D> {
         }
     }
 
+    /// A polynomial of `n` values a limb, fewer than the ring has, with zeros in it. Its buffer is of its
+    /// own.
+    pub(crate) fn short(pool: &Pool, n: usize, limbs: usize) -> Poly<D> {
+        Poly {
+            words: super::zeros(n * limbs),
+            n,
+            limbs,
+            pool: pool.clone(),
+            domain: PhantomData,
+        }
+    }
+
     /// How many limbs.
     pub fn limbs(&self) -> usize {
         self.limbs
@@ -107,7 +119,11 @@ impl<D: Domain> Drop for Poly<D> {
 
 impl<D: Domain> Clone for Poly<D> {
     fn clone(&self) -> Self {
-        let mut copy = Poly::uninit(&self.pool, self.n, self.limbs);
+        let mut copy = if self.n == self.pool.degree() {
+            Poly::uninit(&self.pool, self.n, self.limbs)
+        } else {
+            Poly::short(&self.pool, self.n, self.limbs)
+        };
         copy.words_mut().copy_from_slice(self.words());
         copy
     }

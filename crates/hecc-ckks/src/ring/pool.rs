@@ -77,6 +77,11 @@ impl Pool {
         }
     }
 
+    /// The ring degree N.
+    pub(crate) fn degree(&self) -> usize {
+        self.shared.n
+    }
+
     /// A buffer of `limbs`·N words with anything in it.
     pub(crate) fn take(&self, limbs: usize) -> Words {
         let found = {
@@ -95,7 +100,7 @@ impl Pool {
 
     pub(crate) fn give(&self, words: Words) {
         let limbs = words.len() / self.shared.n;
-        if limbs == 0 {
+        if limbs == 0 || !words.len().is_multiple_of(self.shared.n) {
             return;
         }
         let mut state = lock(&self.shared.state);

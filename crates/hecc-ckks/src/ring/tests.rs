@@ -127,6 +127,10 @@ fn kernels_agree_on_all_paths() {
                         });
                         let pairs = vec![(&a[..], &b[..]); terms];
                         with(&|o| m.dot(o, &pairs));
+                        for repeat in [8, 32] {
+                            let pairs = vec![(&a[..], &b[..n / repeat]); terms];
+                            with(&|o| m.dot_repeated(o, &pairs, repeat));
+                        }
                         let x = vec![&a[..]; terms];
                         let weights: Vec<u64> = (0..6 * terms).map(|i| t[i % n]).collect();
                         with(&|o| {
@@ -211,6 +215,9 @@ fn the_longest_sums_do_not_overflow() {
         };
         let mut out = vec![0; 16];
         m.dot(&mut out, &vec![(&top[..], &top[..]); MAX_TERMS]);
+        assert_eq!(out, vec![expected; 16], "{q}");
+        out.fill(0);
+        m.dot_repeated(&mut out, &vec![(&top[..], &top[..2]); MAX_TERMS], 8);
         assert_eq!(out, vec![expected; 16], "{q}");
         m.combine(
             &mut [&mut out],

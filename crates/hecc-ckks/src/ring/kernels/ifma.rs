@@ -303,6 +303,35 @@ define! {
             i += LANES;
         }
     }
+    fn dot_repeated(m, out: &mut [u64], terms: &[(&[u64], &[u64])], repeat: usize) {
+        let n = out.len();
+        assert!(repeat.is_multiple_of(LANES) && repeat > 0);
+        for (a, b) in terms {
+            same_length!(n, a.len(), b.len() * repeat);
+        }
+        assert!(terms.len() <= MAX_TERMS);
+        let k = constants(m);
+        let steps = fold_steps(terms.len());
+        for (block, i) in (0..n).step_by(repeat).enumerate() {
+            let mut i = i;
+            let end = i + repeat;
+            while i < end {
+                // SAFETY: i + 8 ≤ n, the length of out and of every a; every b has a value for each
+                // block.
+                unsafe {
+                    let (mut lo, mut hi) = (k.zero, k.zero);
+                    for (a, b) in terms {
+                        let a = load(a.as_ptr(), i);
+                        let b = _mm512_set1_epi64(*b.get_unchecked(block) as i64);
+                        lo = _mm512_madd52lo_epu64(lo, a, b);
+                        hi = _mm512_madd52hi_epu64(hi, a, b);
+                    }
+                    store(out.as_mut_ptr(), i, fold(k, reduce(k, lo, hi), steps));
+                }
+                i += LANES;
+            }
+        }
+    }
     fn combine(m, outs: &mut [&mut [u64]], x: &[&[u64]], weights: &[u64]) {
         let Some(n) = outs.first().map(|o| o.len()) else { return };
         for out in outs.iter() {

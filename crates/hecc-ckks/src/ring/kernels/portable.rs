@@ -154,6 +154,18 @@ define! {
             *out = m.reduce_sum(sum);
         }
     }
+    fn dot_repeated(m, out: &mut [u64], terms: &[(&[u64], &[u64])], repeat: usize) {
+        for (block, out) in out.chunks_mut(repeat).enumerate() {
+            let start = block * repeat;
+            for (i, out) in out.iter_mut().enumerate() {
+                let mut sum = 0;
+                for (a, b) in terms {
+                    sum = m.accumulate(sum, a[start + i], b[block]);
+                }
+                *out = m.reduce_sum(sum);
+            }
+        }
+    }
     fn combine(m, outs: &mut [&mut [u64]], x: &[&[u64]], weights: &[u64]) {
         for (out, weights) in outs.iter_mut().zip(weights.chunks(x.len().max(1))) {
             for (i, out) in out.iter_mut().enumerate() {
