@@ -72,10 +72,12 @@ struct Inner {
     garner: Vec<Vec<u64>>,
     permutations: RwLock<BTreeMap<GaloisElement, Arc<Permutation>>>,
     /// By prime and length: transforms of polynomials in a power of X; none where the library has none.
-    short: RwLock<BTreeMap<(usize, usize), Option<Arc<Ntt>>>>,
+    short: RwLock<BTreeMap<(usize, usize), ShortNtt>>,
     tag: u64,
     digest: [u8; 16],
 }
+
+type ShortNtt = Option<Arc<Ntt>>;
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -304,7 +306,7 @@ impl Context {
 
     /// The transform of polynomials in X^(N/n) modulo a prime: its place i is place i·N/n, and all up to
     /// the next, of the transform of length N. `None` where there is none.
-    pub(crate) fn short_ntt(&self, prime: usize, n: usize) -> Option<Arc<Ntt>> {
+    pub(crate) fn short_ntt(&self, prime: usize, n: usize) -> ShortNtt {
         let key = (prime, n);
         let cached = self
             .inner
