@@ -54,9 +54,10 @@ pub(crate) enum Command {
         before_help = "Example:\n  hecc decrypt circuits/quartic.hec --secret-key keys/secret.key --in out.hecc\n"
     )]
     Decrypt(DecryptArgs),
-    /// Turn a network from ONNX into a .hec file and its weights.
+    /// Turn a network from ONNX into a .hec file, or find the least depth of a boolean circuit.
     #[command(
-        before_help = "Example:\n  hecc import model.onnx --out circuits --batch 4096 --range image=0,1\n"
+        before_help = "Examples:\n  hecc import model.onnx --out circuits --batch 4096 --range image=0,1\n  \
+                       hecc import circuits/boolean/priority16.eqn --out best.eqn\n"
     )]
     Import(ImportArgs),
     /// Print circuits in their canonical form.
@@ -300,11 +301,12 @@ pub(crate) struct DecryptArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// The .onnx file.
+    /// The .onnx file, or a boolean circuit: .eqn, .blif, .aig or .aag.
     pub(crate) file: PathBuf,
-    /// The .hec file to write, or a directory for it; weights go beside it, as .safetensors.
-    #[arg(long, value_name = "DIR|FILE.hec")]
-    pub(crate) out: PathBuf,
+    /// For a network the .hec file to write, or a directory for it; weights go beside it, as .safetensors.
+    /// For a boolean circuit where to write the optimized one: .eqn, .blif or .aag; only the report without it.
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(crate) out: Option<PathBuf>,
     /// The circuit's name [default: that of the file].
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,

@@ -183,3 +183,61 @@ fn wrong_flags_and_files_are_refused() {
         .collect();
     assert_eq!(names.len(), 2, "{names:?}");
 }
+
+fn boolean(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../circuits/boolean");
+    folder.join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_boolean_circuit_is_measured_and_written_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let circuit = boolean("comparator8.eqn");
+    for out in ["best.eqn", "best.blif", "best.aag"] {
+        let args = ["import", &circuit, "--format", "json", "--out", out];
+        let found: Value = serde_json::from_str(&ok(hecc(at, &args))).unwrap();
+        assert_eq!(found["unoptimized"]["depth"], 15);
+        assert_eq!(found["optimized"]["depth"], 4);
+        assert_eq!(found["depth_lower_bound"], 4);
+        assert_eq!(found["optimal"], true);
+        let less = &found["outputs"][0];
+        assert_eq!(
+            (&less["name"], &less["degree"]),
+            (&"less".into(), &9.into())
+        );
+        assert_eq!(less["degree_is_exact"], true);
+        // What was written is as shallow, or gets so again where the format has no XOR.
+        let again = ok(hecc(at, &["import", out, "--format", "json"]));
+        let again: Value = serde_json::from_str(&again).unwrap();
+        assert_eq!(again["optimized"]["depth"], 4);
+        assert_eq!(again["unoptimized"]["depth"] == 4, out != "best.aag");
+    }
+    let table = ok(hecc(at, &["import", &boolean("full_adder.aag")]));
+    assert!(table.contains("lower bound 1: optimal"), "{table}");
+}
+
+#[test]
+fn boolean_circuits_refuse_what_has_no_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let circuit = boolean("sorter4.eqn");
+    fs::write(dir.path().join("there.eqn"), "").unwrap();
+    fs::write(
+        dir.path().join("bad.blif"),
+        ".inputs a\n.outputs y\n.latch a y\n",
+    )
+    .unwrap();
+    for (args, text) in [
+        (
+            vec![circuit.as_str(), "--batch", "4"],
+            "--batch is for networks",
+        ),
+        (vec![&circuit, "--out", "x.hec"], ".eqn, .blif or .aag"),
+        (vec![&circuit, "--out", "there.eqn"], "--force"),
+        (vec!["bad.blif"], "line 3: there is a latch"),
+    ] {
+        let (code, _, err) = hecc(dir.path(), &[&["import"], args.as_slice()].concat());
+        assert_eq!(code, 2, "{args:?}: {err}");
+        assert!(err.contains(text), "{args:?}: no {text:?} in {err}");
+    }
+}

@@ -1,7 +1,6 @@
 //! ONNX models as `.hec` programs with their weights in a `.safetensors` file.
 //!
-//! [`proto`] is the format, [`tensor`] reads what it stores, [`translate`] writes one statement for each
-//! node. The axis of instances, the first of the inputs where its extent is symbolic or 1, is no axis of
+//! [`proto`] is the format; each node becomes one statement. The axis of instances, the first of the inputs where its extent is symbolic or 1, is no axis of
 //! the program: a circuit is about one instance, and `@batch` computes many.
 //!
 //! Operators: <https://onnx.ai/onnx/operators/>; format: <https://onnx.ai/onnx/repo-docs/IR.html>.

@@ -12,15 +12,27 @@ use crate::container::{make_directory, write_atomically};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output;
 
+use super::boolean;
+
 pub(crate) fn run(args: &ImportArgs) -> Outcome {
     let extension = args.file.extension().and_then(|e| e.to_str());
-    if !extension.is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
-        return Err(Failure::input(format!(
-            "{}: the extension is unknown: what can be imported is .onnx",
+    match extension.map(str::to_ascii_lowercase).as_deref() {
+        Some("onnx") => network(args),
+        Some("eqn" | "blif" | "aig" | "aag") => boolean::run(args),
+        _ => Err(Failure::input(format!(
+            "{}: the extension is unknown: what can be imported is .onnx, and the boolean circuits .eqn, .blif, .aig and .aag",
             args.file.display()
-        )));
+        ))),
     }
-    let (program, weights) = targets(args)?;
+}
+
+fn network(args: &ImportArgs) -> Outcome {
+    let Some(out) = &args.out else {
+        return Err(Failure::input(
+            "give --out DIR or --out FILE.hec: where the program goes, and its weights beside it",
+        ));
+    };
+    let (program, weights) = targets(args, out)?;
     let options = Options {
         name: args.name.clone(),
         batch: args.batch,
@@ -46,19 +58,19 @@ pub(crate) fn run(args: &ImportArgs) -> Outcome {
 }
 
 /// Where the program and its weights go; neither may be there unless it is to be overwritten.
-fn targets(args: &ImportArgs) -> Outcome<(PathBuf, PathBuf)> {
-    let extension = args.out.extension().and_then(|e| e.to_str());
+fn targets(args: &ImportArgs, out: &Path) -> Outcome<(PathBuf, PathBuf)> {
+    let extension = out.extension().and_then(|e| e.to_str());
     let program = match extension {
-        Some(e) if e.eq_ignore_ascii_case("hec") && !args.out.is_dir() => args.out.clone(),
-        Some(e) if !args.out.is_dir() => {
+        Some(e) if e.eq_ignore_ascii_case("hec") && !out.is_dir() => out.to_path_buf(),
+        Some(e) if !out.is_dir() => {
             return Err(Failure::input(format!(
                 "--out {}: give a directory or a .hec file, not .{e}",
-                args.out.display()
+                out.display()
             )));
         }
         _ => {
             let stem = args.file.file_stem().unwrap_or_default();
-            args.out.join(stem).with_extension("hec")
+            out.join(stem).with_extension("hec")
         }
     };
     let weights = program.with_extension("safetensors");
@@ -87,7 +99,7 @@ fn name_of(path: &Path) -> Outcome<String> {
 }
 
 /// The bytes of a file, at most so many.
-fn read(path: &Path, most: usize) -> Outcome<Vec<u8>> {
+pub(super) fn read(path: &Path, most: usize) -> Outcome<Vec<u8>> {
     let failed = |e: std::io::Error| Failure::input(format!("cannot read {}: {e}", path.display()));
     let file = fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();

@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod boolean;
 mod check;
 mod compile;
 mod decrypt;
