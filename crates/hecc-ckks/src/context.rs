@@ -372,12 +372,29 @@ impl Context {
         }
     }
 
+    /// Whether single operations are spread over threads.
+    pub(crate) fn is_parallel(&self) -> bool {
+        self.parallel
+    }
+
+    /// Runs `f`, within the threads' pool if this context spreads operations over threads: to enter it once
+    /// for several loops is cheaper than once for each.
+    pub(crate) fn within_pool<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        if self.parallel && rayon::current_thread_index().is_none() {
+            rayon::scope(|_| f())
+        } else {
+            f()
+        }
+    }
+
     /// Runs `f` on every item, over threads if this context says so.
     pub(crate) fn each<T: Send>(&self, items: Vec<T>, f: impl Fn(usize, T) + Send + Sync) {
         if self.parallel && items.len() > 1 {
+            // One by one: limbs are few, and some take longer than others.
             items
                 .into_par_iter()
                 .enumerate()
+                .with_max_len(1)
                 .for_each(|(i, item)| f(i, item));
         } else {
             items

@@ -673,13 +673,10 @@ impl Context {
             });
         };
         let converter = self.rescale_converter(a.level);
-        let polys = a
-            .polys
-            .iter()
-            .map(|x| self.divide(x, converter, &[below.limbs()], below.limbs(), None))
-            .collect();
+        let parts: Vec<&Poly<Eval>> = a.polys.iter().collect();
+        let limbs = below.limbs();
         Ok(Ciphertext {
-            polys,
+            polys: self.within_pool(|| self.divide(&parts, converter, limbs, limbs, None)),
             level: below,
             scale: Scale(a.scale.0 / self.modulus(a.level.0 as usize).q as f64),
             ..self.shape_of(a)

@@ -6,6 +6,8 @@
 //! multiplied with the keys there, so that one limb of each digit is all that is in flight and each
 //! residue is reduced once.
 
+use std::ops::Range;
+
 use hecc_params::{GaloisElement, Level, RotationStep, Scale};
 
 use crate::context::Context;
@@ -31,20 +33,12 @@ pub enum Weight<'a> {
 pub(crate) struct Digits<'a> {
     poly: &'a Poly<Eval>,
     level: Level,
-    form: DigitForm,
+    /// For each digit its y_i and its v, ready for conversion.
+    prepared: Vec<Poly<Coeff>>,
+    /// The digits modulo all primes, digit after digit, for many keys; a digit's own limbs hold anything.
+    /// Where there are none, each prime converts when it is its turn.
+    extended: Vec<Poly<Eval>>,
 }
-
-enum DigitForm {
-    /// Ready for conversion: for each digit its y_i and its v. Each prime converts when it is its
-    /// turn.
-    Prepared(Vec<Poly<Coeff>>),
-    /// Converted to all primes, digit after digit; a digit's own limbs hold anything. For polynomials
-    /// whose prepared digits do not stay in the second cache from one prime to the next.
-    Extended(Vec<Poly<Eval>>),
-}
-
-/// Most bytes of prepared digits that are read again for every prime.
-const PREPARED_BYTES: usize = 7 << 18;
 
 /// What happens to one copy in a sum of rotated copies.
 pub(crate) struct Term<'a> {
@@ -59,79 +53,117 @@ pub(crate) enum TermWeight<'a> {
     Plain(&'a ExtendedPlaintext),
 }
 
+/// Fewest limbs of a result of which each is computed from beginning to end by one thread.
+const LONG: usize = 8;
+
 impl Context {
-    /// Divides by the product of some limbs of `x` and rounds. `x` has limbs of primes 0, 1, …, and
-    /// those of `converter` at the places `sources`; the result has `targets` limbs, permuted if so asked.
+    /// Divides by the product of some limbs of each of `x` and rounds. All have limbs of primes 0, 1, …, and
+    /// those of `converter` at the places from `source` on; the results have `targets` limbs, permuted if
+    /// so asked.
     pub(crate) fn divide(
         &self,
-        x: &Poly<Eval>,
+        x: &[&Poly<Eval>],
         converter: &Converter,
-        sources: &[usize],
+        source: usize,
         targets: usize,
         permutation: Option<&Permutation>,
-    ) -> Poly<Eval> {
-        let prepared = self.prepare(x, converter, sources);
-        let mut out: Poly<Eval> = self.uninit(targets);
-        self.each_limb(&mut out, |j, out| {
-            let ntt = &self.primes()[j];
+    ) -> Vec<Poly<Eval>> {
+        let prepared = self.prepare_all(x, converter, source);
+        let mut out: Vec<Poly<Eval>> = x.iter().map(|_| self.uninit(targets)).collect();
+        let n = self.n();
+        let limbs: Vec<&mut [u64]> = out
+            .iter_mut()
+            .flat_map(|out| out.words_mut().chunks_mut(n))
+            .collect();
+        self.each(limbs, |i, out| {
+            let (part, j) = (i / targets, i % targets);
             let mut work: Poly<Eval> = self.uninit(1);
-            converter.convert(self.primes(), j, prepared.words(), work.words_mut());
-            ntt.forward(work.words_mut());
-            let (m, c) = (&ntt.modulus, converter.inverse[j]);
-            match permutation {
-                None => m.sub_mul_const_to(out, x.limb(j), work.words(), c),
-                Some(p) => p.sub_mul_const_to(m, out, x.limb(j), work.words(), c),
-            }
+            let prepared = prepared[part].words();
+            let (x, work) = (x[part].limb(j), work.words_mut());
+            converter.divide(self.primes(), j, prepared, x, permutation, work, out);
         });
         out
     }
 
-    /// Inverse transforms of the limbs at `sources`, as `converter` wants them.
-    fn prepare(&self, x: &Poly<Eval>, converter: &Converter, sources: &[usize]) -> Poly<Coeff> {
-        let mut prepared: Poly<Coeff> = self.uninit(converter.prepared_limbs());
-        let n = self.n();
-        let limbs: Vec<&mut [u64]> = prepared
-            .words_mut()
-            .chunks_mut(n)
-            .take(sources.len())
+    /// The limbs from `source` on of each of `x` as `converter` wants them.
+    fn prepare_all(
+        &self,
+        x: &[&Poly<Eval>],
+        converter: &Converter,
+        source: usize,
+    ) -> Vec<Poly<Coeff>> {
+        let mut prepared: Vec<Poly<Coeff>> = x
+            .iter()
+            .map(|_| self.uninit(converter.prepared_limbs(self.n())))
             .collect();
-        self.each(limbs, |i, limb| {
-            limb.copy_from_slice(x.limb(sources[i]));
-            converter.prepare_limb(self.primes(), i, limb);
+        self.each(prepared.iter_mut().collect(), |part, prepared| {
+            self.prepare(x[part], converter, source, prepared);
         });
-        converter.prepare_quotient(self.path(), prepared.words_mut());
         prepared
+    }
+
+    fn prepare(
+        &self,
+        x: &Poly<Eval>,
+        converter: &Converter,
+        source: usize,
+        prepared: &mut Poly<Coeff>,
+    ) {
+        let mut work: Poly<Coeff> = self.uninit(1);
+        converter.prepare(
+            self.primes(),
+            self.path(),
+            |i| x.limb(source + i),
+            work.words_mut(),
+            prepared.words_mut(),
+        );
     }
 
     pub(crate) fn digits_of<'a>(&self, poly: &'a Poly<Eval>, level: Level) -> Digits<'a> {
         let alpha = self.parameters().digit_limbs();
         let limbs = level.limbs();
-        let prepare = |d: usize| {
-            let first = d * alpha;
-            let count = alpha.min(limbs - first);
-            let sources: Vec<usize> = (first..first + count).collect();
-            let converter = self.up(d, count);
-            (self.prepare(poly, converter, &sources), converter)
-        };
-        let digits = self.digits(level);
-        let form = if (limbs + digits) * self.n() * 8 <= PREPARED_BYTES {
-            DigitForm::Prepared((0..digits).map(|d| prepare(d).0).collect())
-        } else {
-            let extend = |d: usize| {
-                let (prepared, converter) = prepare(d);
-                let mut extended: Poly<Eval> = self.uninit(limbs + self.special());
-                self.each_limb(&mut extended, |j, limb| {
-                    let prime = self.extended_prime(level, j);
-                    if !self.own_limb(prime, d) {
-                        converter.convert(self.primes(), prime, prepared.words(), limb);
-                        self.primes()[prime].forward(limb);
-                    }
-                });
-                extended
-            };
-            DigitForm::Extended((0..digits).map(extend).collect())
-        };
-        Digits { poly, level, form }
+        let mut prepared: Vec<Poly<Coeff>> = (0..self.digits(level))
+            .map(|d| self.uninit(self.digit_converter(level, d).prepared_limbs(self.n())))
+            .collect();
+        self.each(prepared.iter_mut().collect(), |d, prepared| {
+            self.prepare(poly, self.digit_converter(level, d), d * alpha, prepared);
+        });
+        debug_assert!(prepared.len() == limbs.div_ceil(alpha));
+        Digits {
+            poly,
+            level,
+            prepared,
+            extended: Vec::new(),
+        }
+    }
+
+    /// The digits modulo all primes.
+    fn extend(&self, digits: &mut Digits<'_>) {
+        let n = self.n();
+        let level = digits.level;
+        let limbs = level.limbs() + self.special();
+        let mut extended: Vec<Poly<Eval>> =
+            digits.prepared.iter().map(|_| self.uninit(limbs)).collect();
+        let rows: Vec<&mut [u64]> = extended
+            .iter_mut()
+            .flat_map(|e| e.words_mut().chunks_mut(n))
+            .collect();
+        self.each(rows, |i, limb| {
+            let (d, j) = (i / limbs, i % limbs);
+            let prime = self.extended_prime(level, j);
+            if !self.own_limb(prime, d) {
+                let prepared = digits.prepared[d].words();
+                self.digit_converter(level, d)
+                    .transform(self.primes(), prime, prepared, limb);
+            }
+        });
+        digits.extended = extended;
+    }
+
+    /// The converter from digit `d` of a polynomial at `level`.
+    fn digit_converter(&self, level: Level, d: usize) -> &Converter {
+        let alpha = self.parameters().digit_limbs();
+        self.up(d, alpha.min(level.limbs() - d * alpha))
     }
 
     /// Whether a prime belongs to a digit.
@@ -146,37 +178,83 @@ impl Context {
         j: usize,
         f: impl FnOnce(&[&[u64]]) -> T,
     ) -> T {
-        let n = self.n();
-        let alpha = self.parameters().digit_limbs();
-        let limbs = digits.level.limbs();
         let prime = self.extended_prime(digits.level, j);
-        let count = self.digits(digits.level);
+        let count = digits.prepared.len();
         let mut slices: Vec<&[u64]> = Vec::with_capacity(count);
-        match &digits.form {
-            DigitForm::Extended(extended) => {
-                for (d, extended) in extended.iter().enumerate() {
-                    slices.push(if self.own_limb(prime, d) {
-                        digits.poly.limb(prime)
+        let mut work: Poly<Eval>;
+        let mut room = if digits.extended.is_empty() {
+            work = self.uninit(count);
+            work.words_mut().chunks_mut(self.n())
+        } else {
+            [].chunks_mut(1)
+        };
+        for d in 0..count {
+            slices.push(if self.own_limb(prime, d) {
+                digits.poly.limb(prime)
+            } else if let Some(limb) = room.next() {
+                let prepared = digits.prepared[d].words();
+                self.digit_converter(digits.level, d).transform(
+                    self.primes(),
+                    prime,
+                    prepared,
+                    limb,
+                );
+                limb
+            } else {
+                digits.extended[d].limb(j)
+            });
+        }
+        f(&slices)
+    }
+
+    /// Calls `f(block, all digits there modulo the prime of extended limb j, in NTT form)` for every block of
+    /// coefficients, right after the block was transformed. Meanwhile `row`, which `f` will read, is fetched.
+    fn with_digit_blocks(
+        &self,
+        digits: &Digits<'_>,
+        j: usize,
+        row: &KeyRow<'_>,
+        mut f: impl FnMut(Range<usize>, &[&[u64]]),
+    ) {
+        let n = self.n();
+        if !digits.extended.is_empty() {
+            return self.with_digits(digits, j, |x| f(0..n, x));
+        }
+        let prime = self.extended_prime(digits.level, j);
+        let ntt = &self.primes()[prime];
+        let count = digits.prepared.len();
+        let mut work: Poly<Eval> = self.uninit(count);
+        let foreign = |d: &usize| !self.own_limb(prime, *d);
+        for d in (0..count).filter(foreign) {
+            self.digit_converter(digits.level, d).begin(
+                self.primes(),
+                prime,
+                digits.prepared[d].words(),
+                work.limb_mut(d),
+            );
+        }
+        let block = ntt.block(n);
+        for start in (0..n).step_by(block) {
+            let ahead = row.from(start).first(block);
+            let share = ahead
+                .len()
+                .div_ceil((0..count).filter(foreign).count().max(1));
+            let mut ahead = ahead.chunks(share.max(1));
+            for d in (0..count).filter(foreign) {
+                ntt.finish_block(work.limb_mut(d), start, ahead.next().unwrap_or_default());
+            }
+            let block = start..start + block;
+            let x: Vec<&[u64]> = (0..count)
+                .map(|d| {
+                    let limb = if foreign(&d) {
+                        work.limb(d)
                     } else {
-                        extended.limb(j)
-                    });
-                }
-                f(&slices)
-            }
-            DigitForm::Prepared(prepared) => {
-                let mut work: Poly<Eval> = self.uninit(count);
-                for (d, limb) in work.words_mut().chunks_mut(n).enumerate() {
-                    if self.own_limb(prime, d) {
-                        slices.push(digits.poly.limb(prime));
-                        continue;
-                    }
-                    let converter = self.up(d, alpha.min(limbs - d * alpha));
-                    converter.convert(self.primes(), prime, prepared[d].words(), limb);
-                    self.primes()[prime].forward(limb);
-                    slices.push(limb);
-                }
-                f(&slices)
-            }
+                        digits.poly.limb(prime)
+                    };
+                    &limb[block.clone()]
+                })
+                .collect();
+            f(block, &x);
         }
     }
 
@@ -189,68 +267,122 @@ impl Context {
         })
     }
 
-    /// For each key, the pair (b, a)·digits + P·add modulo QP; `add` are up to two polynomials.
-    fn key_products(
+    /// Extended limb `j` of the pair (b, a)·digits + P·add modulo QP; `add` are up to two polynomials.
+    fn key_product(
         &self,
         digits: &Digits<'_>,
-        keys: &[&KeySwitchKey],
+        key: &KeySwitchKey,
         add: &[&Poly<Eval>],
         p: &[u64],
-    ) -> Vec<[Poly<Eval>; 2]> {
+        j: usize,
+        (out0, out1): (&mut [u64], &mut [u64]),
+    ) {
+        let m = self.modulus(self.extended_prime(digits.level, j));
+        let row = self.key_row(key, digits.level, j);
+        let added = if j < digits.level.limbs() {
+            add.len()
+        } else {
+            0
+        };
+        let p = p.get(j).copied().unwrap_or(0);
+        self.with_digit_blocks(digits, j, &row, |block, x| {
+            let mut limbs: [&[u64]; 2] = [&[]; 2];
+            for (limb, c) in limbs.iter_mut().zip(&add[..added]) {
+                *limb = &c.limb(j)[block.clone()];
+            }
+            let (out0, out1) = (&mut out0[block.clone()], &mut out1[block.clone()]);
+            m.key_dot(out0, out1, x, &row.from(block.start), &limbs[..added], p);
+        });
+    }
+
+    /// (b, a)·digits + P·add, divided by P and by the last `dropped` (0 or 1) primes of the level, permuted if
+    /// so asked.
+    ///
+    /// The limbs that are divided by come first. After that every limb of the result is computed from beginning
+    /// to end while its numbers are in the second cache, unless threads are to share fewer limbs than would
+    /// keep them all busy.
+    fn switch(
+        &self,
+        digits: &Digits<'_>,
+        key: &KeySwitchKey,
+        add: &[&Poly<Eval>],
+        dropped: usize,
+        permutation: Option<&Permutation>,
+    ) -> Result<Vec<Poly<Eval>>> {
         let n = self.n();
-        let limbs = digits.level.limbs() + self.special();
-        let mut out: Vec<[Poly<Eval>; 2]> = keys
-            .iter()
-            .map(|_| [self.uninit(limbs), self.uninit(limbs)])
+        let down = self.down()?;
+        let converter = if dropped == 0 {
+            down
+        } else {
+            self.down_rescale(digits.level)
+        };
+        let targets = digits.level.limbs() - dropped;
+        let divisors = dropped + self.special();
+        let split = self.is_parallel() && targets < LONG;
+        // Divisors first, then, if split, the others.
+        let limbs = if split { divisors + targets } else { divisors };
+        let mut products: [Poly<Eval>; 2] = [self.uninit(limbs), self.uninit(limbs)];
+        let [x0, x1] = &mut products;
+        let rows: Vec<_> = x0
+            .words_mut()
+            .chunks_mut(n)
+            .zip(x1.words_mut().chunks_mut(n))
             .collect();
-        let mut rows: Vec<Vec<(&mut [u64], &mut [u64])>> =
-            (0..limbs).map(|_| Vec::with_capacity(keys.len())).collect();
-        for [o0, o1] in &mut out {
-            let pairs = o0
+        self.each(rows, |i, row| {
+            let j = if i < divisors {
+                targets + i
+            } else {
+                i - divisors
+            };
+            self.key_product(digits, key, add, &down.product, j, row);
+        });
+        let parts = [&products[0], &products[1]];
+        let prepared = self.prepare_all(&parts, converter, 0);
+        let mut out: Vec<Poly<Eval>> = vec![self.uninit(targets), self.uninit(targets)];
+        if split {
+            let limbs: Vec<&mut [u64]> = out
+                .iter_mut()
+                .flat_map(|out| out.words_mut().chunks_mut(n))
+                .collect();
+            self.each(limbs, |i, out| {
+                let (part, j) = (i / targets, i % targets);
+                let mut work: Poly<Eval> = self.uninit(1);
+                let (prepared, x) = (prepared[part].words(), products[part].limb(divisors + j));
+                let work = work.words_mut();
+                converter.divide(self.primes(), j, prepared, x, permutation, work, out);
+            });
+            return Ok(out);
+        }
+        if let [out0, out1] = &mut out[..] {
+            let rows: Vec<_> = out0
                 .words_mut()
                 .chunks_mut(n)
-                .zip(o1.words_mut().chunks_mut(n));
-            for (row, pair) in rows.iter_mut().zip(pairs) {
-                row.push(pair);
-            }
-        }
-        self.each(rows, |j, row| {
-            let m = self.modulus(self.extended_prime(digits.level, j));
-            self.with_digits(digits, j, |x| {
-                let mut limbs: [&[u64]; 2] = [&[]; 2];
-                let mut added = 0;
-                if j < digits.level.limbs() {
-                    for (limb, c) in limbs.iter_mut().zip(add) {
-                        *limb = c.limb(j);
-                        added += 1;
-                    }
-                }
-                let (c, p) = (&limbs[..added], p.get(j).copied().unwrap_or(0));
-                for ((o0, o1), key) in row.into_iter().zip(keys) {
-                    let row = self.key_row(key, digits.level, j);
-                    m.key_dot(o0, o1, x, &row, c, p);
+                .zip(out1.words_mut().chunks_mut(n))
+                .collect();
+            self.each(rows, |j, (out0, out1)| {
+                let mut work: Poly<Eval> = self.uninit(3);
+                let (x0, rest) = work.words_mut().split_at_mut(n);
+                let (x1, work) = rest.split_at_mut(n);
+                self.key_product(digits, key, add, &down.product, j, (x0, x1));
+                for (part, x, out) in [(0, x0, out0), (1, x1, out1)] {
+                    let prepared = prepared[part].words();
+                    converter.divide(self.primes(), j, prepared, x, permutation, work, out);
                 }
             });
-        });
-        out
+        }
+        Ok(out)
     }
 
     /// Divides by P.
-    pub(crate) fn mod_down(
-        &self,
-        x: &Poly<Eval>,
-        level: Level,
-        permutation: Option<&Permutation>,
-    ) -> Result<Poly<Eval>> {
-        let sources: Vec<usize> = (level.limbs()..level.limbs() + self.special()).collect();
-        Ok(self.divide(x, self.down()?, &sources, level.limbs(), permutation))
+    pub(crate) fn mod_down(&self, x: &[&Poly<Eval>], level: Level) -> Result<Vec<Poly<Eval>>> {
+        let limbs = level.limbs();
+        Ok(self.divide(x, self.down()?, limbs, limbs, None))
     }
 
     /// Divides by P and the last prime of the level.
-    pub(crate) fn mod_down_rescale(&self, x: &Poly<Eval>, level: Level) -> Poly<Eval> {
+    pub(crate) fn mod_down_rescale(&self, x: &[&Poly<Eval>], level: Level) -> Vec<Poly<Eval>> {
         let last = level.limbs() - 1;
-        let sources: Vec<usize> = (last..level.limbs() + self.special()).collect();
-        self.divide(x, self.down_rescale(level), &sources, last, None)
+        self.divide(x, self.down_rescale(level), last, last, None)
     }
 
     fn relinearization_key<'a>(
@@ -291,13 +423,8 @@ impl Context {
     /// [`Error::Degree`] unless a has degree 2, [`Error::NoRelinearizationKey`],
     /// [`Error::NoSpecialPrimes`], [`Error::Foreign`].
     pub fn relinearize(&self, a: &Ciphertext, keys: &EvaluationKeys) -> Result<Ciphertext> {
-        let products = self.relinearization_products(a, keys)?;
-        let mut polys = Vec::with_capacity(2);
-        for x in &products {
-            polys.push(self.mod_down(x, a.level, None)?);
-        }
         Ok(Ciphertext {
-            polys,
+            polys: self.relinearized(a, keys, 0)?,
             ..self.shape_of(a)
         })
     }
@@ -312,25 +439,21 @@ impl Context {
     pub fn relinearize_rescale(&self, a: &Ciphertext, keys: &EvaluationKeys) -> Result<Ciphertext> {
         self.check_ciphertext(a)?;
         let below = self.level_below(a)?;
-        let products = self.relinearization_products(a, keys)?;
-        let polys = products
-            .iter()
-            .map(|x| self.mod_down_rescale(x, a.level))
-            .collect();
         Ok(Ciphertext {
-            polys,
+            polys: self.relinearized(a, keys, 1)?,
             level: below,
             scale: self.rescaled(a.scale, a.level),
             ..self.shape_of(a)
         })
     }
 
-    /// P·(c_0, c_1) + c_2·key modulo QP.
-    fn relinearization_products(
+    /// (P·(c_0, c_1) + c_2·key)/P, divided by the last `dropped` primes too.
+    fn relinearized(
         &self,
         a: &Ciphertext,
         keys: &EvaluationKeys,
-    ) -> Result<[Poly<Eval>; 2]> {
+        dropped: usize,
+    ) -> Result<Vec<Poly<Eval>>> {
         self.check_ciphertext(a)?;
         self.check_degree(
             "relinearize",
@@ -338,12 +461,12 @@ impl Context {
             2,
             "only a product without relinearization needs it",
         )?;
-        let p = &self.down()?.product;
+        self.down()?;
         let key = self.relinearization_key(keys, a.level)?;
-        let digits = self.digits_of(&a.polys[2], a.level);
-        self.key_products(&digits, &[key], &[&a.polys[0], &a.polys[1]], p)
-            .pop()
-            .ok_or(Error::NoRelinearizationKey(a.level))
+        self.within_pool(|| {
+            let digits = self.digits_of(&a.polys[2], a.level);
+            self.switch(&digits, key, &[&a.polys[0], &a.polys[1]], dropped, None)
+        })
     }
 
     pub(crate) fn level_below(&self, a: &Ciphertext) -> Result<Level> {
@@ -443,33 +566,30 @@ impl Context {
         a: &Ciphertext,
         maps: &[Option<(&KeySwitchKey, GaloisElement)>],
     ) -> Result<Vec<Ciphertext>> {
-        let active: Vec<&KeySwitchKey> = maps.iter().flatten().map(|(key, _)| *key).collect();
-        let mut products = if active.is_empty() {
-            Vec::new()
-        } else {
-            let digits = self.digits_of(&a.polys[1], a.level);
-            self.key_products(&digits, &active, &[&a.polys[0]], &self.down()?.product)
-        }
-        .into_iter();
-        let mut out = Vec::with_capacity(maps.len());
-        for map in maps {
-            let (Some((_, element)), Some([x0, x1])) =
-                (map, if map.is_some() { products.next() } else { None })
-            else {
-                out.push(a.clone());
-                continue;
-            };
-            let permutation = self.permutation(*element);
-            let mut polys = Vec::with_capacity(2);
-            for x in [x0, x1] {
-                polys.push(self.mod_down(&x, a.level, Some(&permutation))?);
+        self.within_pool(|| {
+            let active = maps.iter().flatten().count();
+            let mut digits = None;
+            let mut out = Vec::with_capacity(maps.len());
+            for map in maps {
+                let Some((key, element)) = map else {
+                    out.push(a.clone());
+                    continue;
+                };
+                let digits = digits.get_or_insert_with(|| {
+                    let mut digits = self.digits_of(&a.polys[1], a.level);
+                    if active > 1 {
+                        self.extend(&mut digits);
+                    }
+                    digits
+                });
+                let permutation = self.permutation(*element);
+                out.push(Ciphertext {
+                    polys: self.switch(digits, key, &[&a.polys[0]], 0, Some(&permutation))?,
+                    ..self.shape_of(a)
+                });
             }
-            out.push(Ciphertext {
-                polys,
-                ..self.shape_of(a)
-            });
-        }
-        Ok(out)
+            Ok(out)
+        })
     }
 
     /// Σ w_t·rotate(a, step_t): the copies share one decomposition and one division by P (double
@@ -490,12 +610,8 @@ impl Context {
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext> {
         let (sums, slots) = self.rotated_products(a, terms, scale, keys)?;
-        let mut polys = Vec::with_capacity(2);
-        for x in &sums {
-            polys.push(self.mod_down(x, a.level, None)?);
-        }
         Ok(Ciphertext {
-            polys,
+            polys: self.mod_down(&[&sums[0], &sums[1]], a.level)?,
             scale: a.scale * scale,
             slots,
             ..self.shape_of(a)
@@ -517,10 +633,7 @@ impl Context {
         let below = self.level_below(a)?;
         let (sums, slots) = self.rotated_products(a, terms, scale, keys)?;
         Ok(Ciphertext {
-            polys: sums
-                .iter()
-                .map(|x| self.mod_down_rescale(x, a.level))
-                .collect(),
+            polys: self.mod_down_rescale(&[&sums[0], &sums[1]], a.level),
             level: below,
             scale: self.rescaled(a.scale * scale, a.level),
             slots,

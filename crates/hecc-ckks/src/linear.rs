@@ -322,10 +322,7 @@ impl Context {
         Ok(products
             .into_iter()
             .map(|(sums, slots)| Ciphertext {
-                polys: sums
-                    .iter()
-                    .map(|x| self.mod_down_rescale(x, a.level))
-                    .collect(),
+                polys: self.mod_down_rescale(&[&sums[0], &sums[1]], a.level),
                 level: below,
                 scale: self.rescaled(a.scale * scale, a.level),
                 slots,
@@ -574,9 +571,7 @@ impl Context {
                     permutation.mul_add_assign(m, s1, t1, one);
                 });
             }
-            for x in &sums {
-                polys.push(self.mod_down(x, level, None)?);
-            }
+            polys = self.mod_down(&[&sums[0], &sums[1]], level)?;
         }
         let mut still = still.into_iter();
         if polys.is_empty() {

@@ -16,6 +16,10 @@ pub(crate) struct Permutation {
     source: Vec<u32>,
     /// For each block, the place within the source block of each of its eight values, a byte each.
     within: Vec<u64>,
+    /// For each block of the input, the block of the result it goes to.
+    target: Vec<u32>,
+    /// `within` of that block.
+    within_target: Vec<u64>,
 }
 
 fn reverse(x: usize, bits: u32) -> usize {
@@ -38,7 +42,24 @@ impl Permutation {
             let bytes = std::array::from_fn(|r| (source_of(8 * block + r) % 8) as u8);
             within.push(u64::from_le_bytes(bytes));
         }
-        Permutation { source, within }
+        let mut target = vec![0; n / 8];
+        let mut within_target = vec![0; n / 8];
+        for (block, (&s, &w)) in source.iter().zip(&within).enumerate() {
+            target[s as usize] = block as u32;
+            within_target[s as usize] = w;
+        }
+        Permutation {
+            source,
+            within,
+            target,
+            within_target,
+        }
+    }
+
+    /// For each block of eight of the input, the block of the result it goes to and the place of each of
+    /// the latter's values in it, a byte each.
+    pub(crate) fn targets(&self) -> (&[u32], &[u64]) {
+        (&self.target, &self.within_target)
     }
 
     /// out = the permuted `input`.

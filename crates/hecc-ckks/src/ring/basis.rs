@@ -5,6 +5,9 @@
 //! Shoup, eprint 2018/117). v is found in f64; a tie broken the wrong way adds ±D to a number at ±D/2,
 //! which no user of this module minds.
 
+use super::automorphism::Permutation;
+#[cfg(target_arch = "x86_64")]
+use super::kernels::ntt::{Conversion, Division, Layout, quotient_packed};
 use super::kernels::{self, Path};
 use super::modulus::SMALL;
 use super::ntt::Ntt;
@@ -25,6 +28,9 @@ pub(crate) struct Converter {
     pub(crate) inverse: Vec<u64>,
     /// Whether a source prime is too large for the 52-bit path.
     wide: bool,
+    /// How prepared numbers are packed, where all primes have the transform for it.
+    #[cfg(target_arch = "x86_64")]
+    packed: Option<Layout>,
 }
 
 impl Converter {
@@ -70,6 +76,8 @@ impl Converter {
                 .iter()
                 .map(|&i| 1.0 / primes[i].modulus.q as f64)
                 .collect(),
+            #[cfg(target_arch = "x86_64")]
+            packed: layout(primes, &sources),
             wide: sources.iter().any(|&i| primes[i].modulus.q >= SMALL),
             weights,
             product,
@@ -78,35 +86,127 @@ impl Converter {
         }
     }
 
-    /// How many limbs are prepared: one per source, and one for v unless there is but one source, whose
-    /// residues are centred as they are.
-    pub(crate) fn prepared_limbs(&self) -> usize {
+    /// How many limbs of N words the prepared number takes: one per source, and one for v unless there is
+    /// but one source, whose residues are centred as they are. Fewer when they are packed.
+    pub(crate) fn prepared_limbs(&self, n: usize) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(layout) = self.packed {
+            return layout.words(n).div_ceil(n);
+        }
+        let _ = n;
         match self.sources.len() {
             1 => 1,
             k => k + 1,
         }
     }
 
-    /// Takes source limb number `i` (NTT form, already copied to `limb`) to y_i.
-    pub(crate) fn prepare_limb(&self, primes: &[Ntt], i: usize, limb: &mut [u64]) {
-        let prime = &primes[self.sources[i]];
-        prime.inverse_unscaled(limb);
-        prime.modulus.mul_const_assign(limb, self.factor[i]);
-    }
-
-    /// Fills the last limb of `prepared` with v, the others being y_i.
-    pub(crate) fn prepare_quotient(&self, path: Path, prepared: &mut [u64]) {
-        let k = self.sources.len();
-        if k == 1 {
+    /// Takes the limbs of the sources (NTT form, `limb(i)` of source number i) to y_i and v, ready for
+    /// conversion. `work` is a limb that is overwritten.
+    pub(crate) fn prepare<'a>(
+        &self,
+        primes: &[Ntt],
+        path: Path,
+        limb: impl Fn(usize) -> &'a [u64],
+        work: &mut [u64],
+        prepared: &mut [u64],
+    ) {
+        let n = work.len();
+        #[cfg(target_arch = "x86_64")]
+        if let Some(layout) = self.packed {
+            for (i, &source) in self.sources.iter().enumerate() {
+                if let Some(tables) = primes[source].tables() {
+                    tables.inverse_packed(limb(i), work, self.factor[i], prepared, layout, i);
+                }
+            }
+            if self.sources.len() > 1 {
+                quotient_packed(prepared, n, layout, &self.reciprocal);
+            }
             return;
         }
-        let n = prepared.len() / (k + 1);
-        let (y, v) = prepared.split_at_mut(k * n);
-        kernels::quotient(path, v, y, &self.reciprocal);
+        let (y, v) = prepared.split_at_mut(self.sources.len() * n);
+        for (i, y) in y.chunks_exact_mut(n).enumerate() {
+            let prime = &primes[self.sources[i]];
+            y.copy_from_slice(limb(i));
+            prime.inverse_unscaled(y);
+            prime.modulus.mul_const_assign(y, self.factor[i]);
+        }
+        if self.sources.len() > 1 {
+            kernels::quotient(path, &mut v[..n], y, &self.reciprocal);
+        }
+    }
+
+    /// The prepared number modulo prime `j`, in NTT form.
+    pub(crate) fn transform(&self, primes: &[Ntt], j: usize, prepared: &[u64], out: &mut [u64]) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(layout), Some(tables)) = (self.packed, primes[j].tables()) {
+            tables.forward_of(prepared, layout, self.conversion(primes, j), out);
+            return;
+        }
+        self.convert(primes, j, prepared, out);
+        primes[j].forward(out);
+    }
+
+    /// Begins [`Self::transform`]; [`Ntt::finish_block`] does the rest, block by block.
+    pub(crate) fn begin(&self, primes: &[Ntt], j: usize, prepared: &[u64], out: &mut [u64]) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(tables) = primes[j].tables() {
+            match self.packed {
+                Some(layout) => {
+                    tables.begin_of(prepared, layout, self.conversion(primes, j), out);
+                }
+                None => {
+                    self.convert(primes, j, prepared, out);
+                    tables.begin(out);
+                }
+            }
+            return;
+        }
+        self.convert(primes, j, prepared, out);
+    }
+
+    /// out = (x less the prepared number)·D^-1 modulo prime `j`, in NTT form, permuted if so asked. `work` is a
+    /// limb that is overwritten.
+    #[expect(clippy::too_many_arguments, reason = "the operands of one kernel")]
+    pub(crate) fn divide(
+        &self,
+        primes: &[Ntt],
+        j: usize,
+        prepared: &[u64],
+        x: &[u64],
+        permutation: Option<&Permutation>,
+        work: &mut [u64],
+        out: &mut [u64],
+    ) {
+        let c = self.inverse[j];
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(layout), Some(tables)) = (self.packed, primes[j].tables()) {
+            let division = Division {
+                x,
+                factor: c,
+                targets: permutation.map(Permutation::targets),
+            };
+            let conversion = self.conversion(primes, j);
+            tables.divide(prepared, layout, conversion, &division, work, out);
+            return;
+        }
+        self.transform(primes, j, prepared, work);
+        let m = &primes[j].modulus;
+        match permutation {
+            None => m.sub_mul_const_to(out, x, work, c),
+            Some(p) => p.sub_mul_const_to(m, out, x, work, c),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn conversion(&self, primes: &[Ntt], j: usize) -> Conversion<'_> {
+        match &self.sources[..] {
+            &[source] => Conversion::Centre(primes[source].modulus.q),
+            _ => Conversion::Combine(&self.weights[j]),
+        }
     }
 
     /// Residues modulo prime `j`, canonical, in Montgomery form, of the prepared number.
-    pub(crate) fn convert(&self, primes: &[Ntt], j: usize, prepared: &[u64], out: &mut [u64]) {
+    fn convert(&self, primes: &[Ntt], j: usize, prepared: &[u64], out: &mut [u64]) {
         let m = &primes[j].modulus;
         let n = out.len();
         if let &[source] = &self.sources[..] {
@@ -136,4 +236,13 @@ impl Converter {
             m.combine(&mut [out], x, &self.weights[j]);
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn layout(primes: &[Ntt], sources: &[usize]) -> Option<Layout> {
+    let width = |&i: &usize| (64 - primes[i].modulus.q.leading_zeros()).div_ceil(8) as usize;
+    (sources.len() < 256 && primes.iter().all(|p| p.tables().is_some())).then(|| Layout {
+        primes: sources.len(),
+        width: sources.iter().map(width).max().unwrap_or(8),
+    })
 }

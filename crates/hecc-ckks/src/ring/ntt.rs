@@ -50,12 +50,47 @@ impl Ntt {
         }
     }
 
+    /// Coefficients of the blocks of [`Self::finish_block`].
+    pub(crate) fn block(&self, n: usize) -> usize {
+        match &self.transform {
+            Transform::Library(_) => n,
+            #[cfg(target_arch = "x86_64")]
+            Transform::Ifma(tables) => tables.block(),
+        }
+    }
+
+    /// Finishes the block from `start` on of a transform that [`Converter::begin`] has begun, while the
+    /// memory at `ahead` is fetched.
+    ///
+    /// [`Converter::begin`]: super::basis::Converter::begin
+    pub(crate) fn finish_block(&self, limb: &mut [u64], start: usize, ahead: &[u8]) {
+        match &self.transform {
+            Transform::Library(plan) => {
+                let _ = (start, ahead);
+                plan.fwd(limb);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Transform::Ifma(tables) => tables.finish_block(limb, start, ahead),
+        }
+    }
+
     /// Values to N times the coefficients, in place.
     pub(crate) fn inverse_unscaled(&self, limb: &mut [u64]) {
         match &self.transform {
             Transform::Library(plan) => plan.inv(limb),
             #[cfg(target_arch = "x86_64")]
             Transform::Ifma(tables) => tables.inverse(limb),
+        }
+    }
+}
+
+impl Ntt {
+    /// The transform that takes conversions and divisions along, if this prime has it.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn tables(&self) -> Option<&super::kernels::ntt::Tables> {
+        match &self.transform {
+            Transform::Library(_) => None,
+            Transform::Ifma(tables) => Some(tables),
         }
     }
 }
@@ -70,7 +105,7 @@ impl Transform {
             plan.fwd(&mut x);
             let root = x[0];
             let inverse = modulus.leave(modulus.inverse(modulus.enter(root)));
-            if let Some(tables) = super::kernels::ntt::Tables::new(n, modulus.q, root, inverse) {
+            if let Some(tables) = super::kernels::ntt::Tables::new(n, modulus, root, inverse) {
                 return Transform::Ifma(tables);
             }
         }

@@ -277,7 +277,7 @@ fn products_of_values_are_negacyclic_products_of_coefficients() {
 
 #[test]
 fn transforms_agree_on_all_paths() {
-    for log_n in [10, 11, 12, 13, 14, 15] {
+    for log_n in 8..=17 {
         let n = 1 << log_n;
         let mut primes = ntt_primes_below(LogN(log_n), 1 << 49, 1, &[]);
         primes.extend(ntt_primes_below(LogN(log_n), 1 << 50, 1, &[]));
@@ -341,66 +341,121 @@ fn automorphisms_in_ntt_form_are_those_of_coefficients() {
 
 #[test]
 fn base_conversion_gives_the_centred_representative() {
-    let n = 1024;
+    // With primes that are too large for the packed form, and without.
+    let small: Vec<u64> = primes().into_iter().filter(|q| *q < 1 << 49).collect();
+    assert!(small.len() > 3);
     for path in [Path::Portable, Path::detect(false)] {
-        let moduli = primes();
-        let ntts: Vec<Ntt> = moduli
-            .iter()
-            .map(|&q| Ntt::new(n, q, path).unwrap())
-            .collect();
-        for sources in [
-            vec![0],
-            vec![4],
-            vec![1, 4],
-            vec![4, 5],
-            vec![6],
-            vec![5, 6],
+        for (n, moduli) in [
+            (1024, primes()),
+            (1024, small.clone()),
+            (1 << 13, large_ring_primes()),
+            (
+                1 << 13,
+                [large_ring_primes(), large_ring_primes_above()].concat(),
+            ),
+            (1 << 15, large_ring_primes()),
         ] {
-            let converter = Converter::new(&ntts, sources.clone());
-            let product: i128 = sources.iter().map(|&i| i128::from(moduli[i])).product();
-            let mut generator = ChaCha20Rng::seed_from_u64(8);
-            // Integers of all sizes up to ±product/2, where the constant term of a ciphertext may lie.
-            let integers: Vec<i128> = (0..n)
-                .map(|i| {
-                    let word =
-                        (i128::from(generator.next_u64()) << 60) ^ i128::from(generator.next_u64());
-                    match i % 4 {
-                        0 => i as i128 - 512,
-                        1 => product / 2 - 3 - i as i128 * (product >> 45).max(1),
-                        2 => 3 + i as i128 * (product >> 45).max(1) - product / 2,
-                        _ => word.rem_euclid(product) - product / 2,
-                    }
-                })
-                .collect();
-            let mut prepared = Vec::new();
-            for (i, &s) in sources.iter().enumerate() {
-                let m = &ntts[s].modulus;
-                let mut limb: Vec<u64> = integers
-                    .iter()
-                    .map(|x| m.enter(x.rem_euclid(i128::from(m.q)) as u64))
-                    .collect();
-                ntts[s].forward(&mut limb);
-                converter.prepare_limb(&ntts, i, &mut limb);
-                prepared.extend(limb);
-            }
-            prepared.resize(converter.prepared_limbs() * n, 0);
-            converter.prepare_quotient(path, &mut prepared);
-            for (j, ntt) in ntts
+            let ntts: Vec<Ntt> = moduli
                 .iter()
-                .enumerate()
-                .filter(|(j, _)| !sources.contains(j))
-            {
-                let mut out = vec![0; n];
-                converter.convert(&ntts, j, &prepared, &mut out);
-                for (&got, x) in out.iter().zip(&integers) {
-                    let expected = x.rem_euclid(i128::from(ntt.modulus.q)) as u64;
-                    assert_eq!(
-                        ntt.modulus.leave(got),
-                        expected,
-                        "{x} from {sources:?} to {j}"
-                    );
-                }
+                .map(|&q| Ntt::new(n, q, path).unwrap())
+                .collect();
+            let last = moduli.len() - 1;
+            for sources in [
+                vec![0],
+                vec![last],
+                vec![last - 1, last],
+                vec![0, 1, last],
+                (0..last).collect(),
+            ] {
+                check_base_conversion(path, n, &ntts, sources);
             }
+        }
+    }
+}
+
+/// Primes of the largest ring here, one of each kind that the transforms tell apart.
+fn large_ring_primes() -> Vec<u64> {
+    let log_n = LogN(15);
+    let mut primes = ntt_primes_below(log_n, 1 << 49, 1, &[]);
+    primes.extend(ntt_primes_below(log_n, 1 << 46, 1, &[]));
+    primes.push(ntt_prime_nearest(log_n, 2f64.powi(40), 1 << 50, &[]).unwrap());
+    primes
+}
+
+/// Those that have only the transform of the library.
+fn large_ring_primes_above() -> Vec<u64> {
+    ntt_primes_below(LogN(15), 1 << 50, 1, &[])
+}
+
+fn check_base_conversion(path: Path, n: usize, ntts: &[Ntt], sources: Vec<usize>) {
+    let converter = Converter::new(ntts, sources.clone());
+    let big = |x: u64| i128::from(x);
+    // Integers of all sizes up to ±product/2, where the constant term of a ciphertext may lie; of many primes
+    // only those that fit here.
+    let (bits, product) = sources.iter().fold((0, 1i128), |(bits, product), &i| {
+        let more = 64 - ntts[i].modulus.q.leading_zeros();
+        match bits + more <= 122 {
+            true => (bits + more, product * big(ntts[i].modulus.q)),
+            false => (bits + more, product),
+        }
+    });
+    let whole = bits <= 122;
+    let mut generator = ChaCha20Rng::seed_from_u64(8);
+    let integers: Vec<i128> = (0..n)
+        .map(|i| {
+            let word = (big(generator.next_u64()) << 60) ^ big(generator.next_u64());
+            match i % 4 {
+                0 => i as i128 - 512,
+                1 if whole => product / 2 - 3 - i as i128 * (product >> 45).max(1),
+                2 if whole => 3 + i as i128 * (product >> 45).max(1) - product / 2,
+                _ => word.rem_euclid(product) - product / 2,
+            }
+        })
+        .collect();
+    let values = |ntt: &Ntt| {
+        let m = &ntt.modulus;
+        let mut limb: Vec<u64> = integers
+            .iter()
+            .map(|x| m.enter(x.rem_euclid(big(m.q)) as u64))
+            .collect();
+        ntt.forward(&mut limb);
+        limb
+    };
+    let limbs: Vec<Vec<u64>> = sources.iter().map(|&s| values(&ntts[s])).collect();
+    let mut prepared = vec![0; converter.prepared_limbs(n) * n];
+    let mut work = vec![1; n];
+    converter.prepare(ntts, path, |i| &limbs[i], &mut work, &mut prepared);
+    let permutation = Permutation::new(n, GaloisElement(25));
+    for (j, ntt) in ntts
+        .iter()
+        .enumerate()
+        .filter(|(j, _)| !sources.contains(j))
+    {
+        let expected = values(ntt);
+        let mut out = vec![0; n];
+        converter.transform(ntts, j, &prepared, &mut out);
+        assert!(out == expected, "from {sources:?} to {j}, N = {n}");
+        out.fill(0);
+        converter.begin(ntts, j, &prepared, &mut out);
+        let ahead = vec![0; 1000];
+        for start in (0..n).step_by(ntt.block(n)) {
+            ntt.finish_block(&mut out, start, &ahead);
+        }
+        assert!(
+            out == expected,
+            "block by block from {sources:?} to {j}, N = {n}"
+        );
+        let m = &ntt.modulus;
+        for x in [limb(m.q, n, &mut generator), vec![0; n], vec![m.q - 1; n]] {
+            let mut divided = vec![0; n];
+            m.sub_mul_const_to(&mut divided, &x, &expected, converter.inverse[j]);
+            converter.divide(ntts, j, &prepared, &x, None, &mut work, &mut out);
+            assert!(out == divided, "from {sources:?} divided modulo {j}");
+            let mut permuted = vec![0; n];
+            permutation.apply(path, &mut permuted, &divided);
+            let p = Some(&permutation);
+            converter.divide(ntts, j, &prepared, &x, p, &mut work, &mut out);
+            assert!(out == permuted, "from {sources:?} permuted modulo {j}");
         }
     }
 }

@@ -61,7 +61,20 @@ pub(crate) struct KeyRow<'a> {
     pub(crate) stride: usize,
 }
 
-impl KeyRow<'_> {
+impl<'a> KeyRow<'a> {
+    /// The row of the coefficients from `start` on, a multiple of 8.
+    pub(crate) fn from(self, start: usize) -> KeyRow<'a> {
+        KeyRow {
+            bytes: &self.bytes[start / 8 * self.stride..],
+            ..self
+        }
+    }
+
+    /// The bytes of the first `count` coefficients, a multiple of 8.
+    pub(crate) fn first(&self, count: usize) -> &'a [u8] {
+        &self.bytes[..count / 8 * self.stride]
+    }
+
     /// The width for residues of `m`: as narrow as they are, or 64 where a value with its shift would
     /// not fit a word.
     pub(crate) fn bits(m: &super::modulus::Modulus) -> usize {

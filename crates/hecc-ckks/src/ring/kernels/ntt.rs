@@ -4,15 +4,28 @@
 //! A butterfly multiplies y by w with Shoup's quotient: ⌊y·w'/2^52⌋ with w' = ⌊w·2^52/p⌋, so that
 //! y·w − quotient·p lies in [0, 2p) for every y below 2^52. The multipliers read the low 52 bits of
 //! their operands only. So numbers are kept right modulo 2^52 and nothing is masked, as long as what
-//! they stand for stays below 2^52; the comments below count that bound in units of p. It is 32p and
-//! more for primes below 2^47 (`LAZY`), and 8p for those below 2^49. The only corrections are a few
-//! Barrett steps ([`shrink`]), two instructions each, and one at the end.
+//! they stand for stays below 2^52; the comments below count that bound in units of p. It is 8p for primes
+//! below 2^49. The only corrections are a few Barrett steps ([`shrink`]), two instructions each, and one
+//! at the end. Of primes below 2^46 (`LAZY`) numbers grow up to 32p, and stay below 2^51.
 //!
-//! Two stages at a time are done in registers; the last three, whose distance is below a register,
-//! between two transpositions of 8×8 blocks. Blocks that fit the first cache are finished depth first.
+//! The roots of the last three stages are more than the coefficients, and every prime has its own: a key
+//! switch reads them from memory. Of `LAZY` primes their quotients are not stored but computed, one or two
+//! too low, which leaves products of numbers below 2^51 below 2p all the same.
+//!
+//! Two or three stages at a time are done in registers; the last three, whose distance is below a
+//! register, between two transpositions of 8×8 blocks. A large ring takes one pass over the second cache,
+//! after which blocks that fit the first cache are finished one by one in a buffer of their own.
+//!
+//! What stands before or behind a transform is done in its first or last pass, while the numbers are in
+//! registers: base conversion ([`Source`]); division by the primes that were converted, and packing for
+//! a conversion ([`Sink`]).
 #![expect(unsafe_code, reason = "std::arch intrinsics on raw pointers")]
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use crate::ring::modulus::Modulus;
 
 /// Primes below this take this transform.
 pub(crate) const LIMIT: u64 = 1 << 49;
@@ -23,11 +36,61 @@ const BLOCK: usize = 4096;
 /// Roots of one prime.
 pub(crate) struct Tables {
     q: u64,
+    /// q^-1 modulo 2^52.
+    q_inv: u64,
+    /// 2^104 modulo q.
+    r2: u64,
     /// ⌊2^52/q⌋.
     reciprocal: u64,
+    /// Bits of q, and ⌊2^(52 + bits)/q⌋ less 2^52.
+    bits: u32,
+    long_reciprocal: u64,
     lazy: bool,
     forward: Roots,
     inverse: Roots,
+}
+
+/// Residues of a few primes below 2^49, packed for a base conversion: for every eight coefficients, eight
+/// residues of each prime, `width` bytes each, and then, unless there is but one prime, eight bytes of
+/// quotients v (see [`basis`](crate::ring::basis)).
+#[derive(Clone, Copy)]
+pub(crate) struct Layout {
+    pub(crate) primes: usize,
+    pub(crate) width: usize,
+}
+
+impl Layout {
+    /// Bytes of eight coefficients.
+    fn stride(self) -> usize {
+        8 * (self.primes * self.width + usize::from(self.primes > 1))
+    }
+
+    /// Bytes of a polynomial; the loads of the last eight coefficients reach 64 bytes further than they are.
+    fn bytes(self, n: usize) -> usize {
+        n / 8 * self.stride() + 64
+    }
+
+    /// The same in words.
+    pub(crate) fn words(self, n: usize) -> usize {
+        self.bytes(n).div_ceil(8)
+    }
+}
+
+/// What a base conversion computes from packed residues, modulo the prime of the transform.
+#[derive(Clone, Copy)]
+pub(crate) enum Conversion<'a> {
+    /// The residue of this one odd prime that is nearest to zero, in Montgomery form.
+    Centre(u64),
+    /// Σ y_i·weights_i/R, with one more weight, for the quotient.
+    Combine(&'a [u64]),
+}
+
+/// How a limb is divided: out = (x − values)·factor/R, `targets` telling where the blocks of eight go and how
+/// each is permuted.
+pub(crate) struct Division<'a> {
+    pub(crate) x: &'a [u64],
+    pub(crate) factor: u64,
+    pub(crate) targets: Option<(&'a [u32], &'a [u64])>,
 }
 
 /// Powers of ψ (or ψ^-1) in bit-reversed order, each with Shoup's quotient: group g of the stage
@@ -37,12 +100,12 @@ pub(crate) struct Tables {
 struct Roots {
     w: Vec<u64>,
     shoup: Vec<u64>,
-    /// Per 64 coefficients: seven times (w, shoup) of eight lanes.
+    /// Per 64 coefficients: seven times (w, shoup) of eight lanes, or only w for `LAZY` primes.
     last: Vec<u64>,
 }
 
 impl Roots {
-    fn new(n: usize, q: u64, root: u64) -> Roots {
+    fn new(n: usize, q: u64, root: u64, lazy: bool) -> Roots {
         let bits = n.trailing_zeros();
         let mut w = vec![0; n];
         let mut power = 1u64;
@@ -54,13 +117,15 @@ impl Roots {
             .iter()
             .map(|&w| ((u128::from(w) << 52) / u128::from(q)) as u64)
             .collect();
-        let mut last = Vec::with_capacity(n / 64 * 112);
+        let mut last = Vec::with_capacity(n / 64 * if lazy { 56 } else { 112 });
         for block in 0..n / 64 {
             // (groups of the stage per chunk of eight, place within)
             for (per, within) in [(1, 0), (2, 0), (2, 1), (4, 0), (4, 1), (4, 2), (4, 3)] {
                 let place = |lane: usize| n / 8 * per + (8 * block + lane) * per + within;
                 last.extend((0..8).map(|lane| w[place(lane)]));
-                last.extend((0..8).map(|lane| shoup[place(lane)]));
+                if !lazy {
+                    last.extend((0..8).map(|lane| shoup[place(lane)]));
+                }
             }
         }
         // The stages above distance 4 have fewer than N/8 groups.
@@ -75,47 +140,232 @@ impl Roots {
 
 impl Tables {
     /// Tables for a prime below [`LIMIT`], from ψ and ψ^-1, plain; `None` for rings that are too small.
-    pub(crate) fn new(n: usize, q: u64, root: u64, inverse: u64) -> Option<Tables> {
+    pub(crate) fn new(n: usize, modulus: &Modulus, root: u64, inverse: u64) -> Option<Tables> {
+        let q = modulus.q;
         if q >= LIMIT || n < 256 {
             return None;
         }
         let stages = u64::from(n.trailing_zeros());
+        // The forward transform adds 2p a stage to a start of 2p; the inverse needs 32p.
+        let lazy = (2 * stages + 2).max(32) * q < 1 << 51;
+        let bits = 64 - q.leading_zeros();
         Some(Tables {
             q,
+            q_inv: modulus.q_inv,
+            r2: modulus.r2,
             reciprocal: ((1u128 << 52) / u128::from(q)) as u64,
-            // The forward transform adds 2p a stage to a start of p; the inverse needs 32p.
-            lazy: (2 * stages + 2).max(32) * q < 1 << 52,
-            forward: Roots::new(n, q, root),
-            inverse: Roots::new(n, q, inverse),
+            bits,
+            long_reciprocal: ((1u128 << (52 + bits)) / u128::from(q) - (1 << 52)) as u64,
+            lazy,
+            forward: Roots::new(n, q, root, lazy),
+            inverse: Roots::new(n, q, inverse, lazy),
         })
+    }
+
+    fn n(&self) -> usize {
+        8 * self.forward.w.len()
     }
 
     /// Coefficients to values, canonical to canonical.
     pub(crate) fn forward(&self, x: &mut [u64]) {
-        assert!(x.len() == 8 * self.forward.w.len());
-        // SAFETY: tables exist only where the processor was asked for the features; the length is
-        // that of the tables, a power of two from 256 on.
+        assert!(x.len() == self.n());
+        let x = x.as_mut_ptr();
+        // SAFETY: tables exist only where the processor was asked for the features; the length is that of
+        // the tables, a power of two from 256 on.
+        unsafe { transform(self, x, Canonical(x)) }
+    }
+
+    /// The stages above blocks of [`Self::forward`]; [`Self::finish_block`] does the rest.
+    pub(crate) fn begin(&self, x: &mut [u64]) {
+        let n = self.n();
+        assert!(x.len() == n);
+        let x = x.as_mut_ptr();
+        // SAFETY: as in `forward`.
+        unsafe {
+            if n > BLOCK && self.lazy {
+                first::<true, _>(self, n, Words(x), x);
+            } else if n > BLOCK {
+                first::<false, _>(self, n, Words(x), x);
+            }
+        }
+    }
+
+    /// The values of what `conversion` makes of packed residues, canonical.
+    pub(crate) fn forward_of(
+        &self,
+        packed: &[u64],
+        layout: Layout,
+        conversion: Conversion<'_>,
+        out: &mut [u64],
+    ) {
+        assert!(out.len() == self.n());
+        let out = out.as_mut_ptr();
+        // SAFETY: as in `forward`.
+        unsafe { convert_transform(self, packed, layout, conversion, out, Canonical(out)) }
+    }
+
+    /// The stages above blocks of [`Self::forward_of`]; [`Self::finish_block`] does the rest.
+    pub(crate) fn begin_of(
+        &self,
+        packed: &[u64],
+        layout: Layout,
+        conversion: Conversion<'_>,
+        out: &mut [u64],
+    ) {
+        assert!(out.len() == self.n());
+        // SAFETY: as in `forward`.
+        unsafe { convert_first(self, packed, layout, conversion, out.as_mut_ptr()) }
+    }
+
+    /// Coefficients of a block.
+    pub(crate) fn block(&self) -> usize {
+        block_size(self.n())
+    }
+
+    /// The rest of a transform for the block from `start` on; meanwhile `ahead` is fetched to the second
+    /// cache.
+    pub(crate) fn finish_block(&self, x: &mut [u64], start: usize, ahead: &[u8]) {
+        let block = self.block();
+        assert!(x.len() == self.n() && start.is_multiple_of(block) && start < x.len());
+        let x = x.as_mut_ptr();
+        let range = start..start + block;
+        // SAFETY: as in `forward`; the range is one block.
         unsafe {
             if self.lazy {
-                forward::<true>(self, x.as_mut_ptr(), x.len(), 1, 0);
+                block_range::<true, _>(self, range, x, Canonical(x), ahead);
             } else {
-                forward::<false>(self, x.as_mut_ptr(), x.len(), 1, 0);
+                block_range::<false, _>(self, range, x, Canonical(x), ahead);
+            }
+        }
+    }
+
+    /// Divides a limb by subtracting the values of what `conversion` makes of packed residues.
+    pub(crate) fn divide(
+        &self,
+        packed: &[u64],
+        layout: Layout,
+        conversion: Conversion<'_>,
+        division: &Division<'_>,
+        work: &mut [u64],
+        out: &mut [u64],
+    ) {
+        let n = self.n();
+        assert!(work.len() == n && out.len() == n && division.x.len() == n);
+        let work = work.as_mut_ptr();
+        // SAFETY: as in `forward`; the lengths of all limbs were checked.
+        unsafe {
+            let quotient = Divided {
+                x: division.x.as_ptr(),
+                factor: _mm512_set1_epi64(division.factor as i64),
+                out: out.as_mut_ptr(),
+            };
+            match division.targets {
+                None => convert_transform(self, packed, layout, conversion, work, quotient),
+                Some((target, within)) => {
+                    assert!(8 * target.len() == n && 8 * within.len() == n);
+                    let sink = Permuted {
+                        quotient,
+                        target: target.as_ptr(),
+                        within: within.as_ptr(),
+                    };
+                    convert_transform(self, packed, layout, conversion, work, sink);
+                }
             }
         }
     }
 
     /// Values to N times the coefficients, canonical to canonical.
     pub(crate) fn inverse(&self, x: &mut [u64]) {
-        assert!(x.len() == 8 * self.inverse.w.len());
+        assert!(x.len() == self.n());
+        let x = x.as_mut_ptr();
         // SAFETY: as in `forward`.
-        unsafe {
-            if self.lazy {
-                inverse::<true>(self, x.as_mut_ptr(), x.len(), 1, 0);
+        unsafe { invert(self, x, x, Canonical(x)) }
+    }
+
+    /// Values to N·factor/R times the coefficients, packed as those of prime number `number` of the layout.
+    /// `work` is overwritten.
+    pub(crate) fn inverse_packed(
+        &self,
+        x: &[u64],
+        work: &mut [u64],
+        factor: u64,
+        packed: &mut [u64],
+        layout: Layout,
+        number: usize,
+    ) {
+        let n = self.n();
+        assert!(x.len() == n && work.len() == n && packed.len() >= layout.words(n));
+        assert!(number < layout.primes && self.q >> (8 * layout.width) == 0);
+        let width = layout.width;
+        let places: [u8; 64] = std::array::from_fn(|i| {
+            if i < 8 * width {
+                (i / width * 8 + i % width) as u8
             } else {
-                inverse::<false>(self, x.as_mut_ptr(), x.len(), 1, 0);
+                0
+            }
+        });
+        // SAFETY: as in `forward`; the packed polynomial has room for every row.
+        unsafe {
+            let sink = Packed {
+                out: packed.as_mut_ptr().cast::<u8>().add(8 * number * width),
+                stride: layout.stride(),
+                places: _mm512_loadu_si512(places.as_ptr().cast()),
+                mask: low_bytes(8 * width),
+                factor: _mm512_set1_epi64(factor as i64),
+            };
+            invert(self, x.as_ptr(), work.as_mut_ptr(), sink);
+        }
+    }
+}
+
+/// The first `count` of 64 bytes.
+fn low_bytes(count: usize) -> u64 {
+    if count >= 64 {
+        u64::MAX
+    } else {
+        (1 << count) - 1
+    }
+}
+
+/// Fills in the quotients of packed residues: v = ⌊Σ y_i·reciprocal_i + 1/2⌋, the same operations in the same
+/// order as in [`super::quotient`].
+pub(crate) fn quotient_packed(packed: &mut [u64], n: usize, layout: Layout, reciprocal: &[f64]) {
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+    fn compiled(packed: &mut [u64], n: usize, layout: Layout, reciprocal: &[f64]) {
+        assert!(packed.len() >= layout.words(n) && reciprocal.len() == layout.primes);
+        assert!(layout.primes > 1 && layout.primes < 256);
+        let (places, mask) = unpacking(layout.width);
+        let step = 8 * layout.width;
+        let mut row = packed.as_mut_ptr().cast::<u8>();
+        for _ in 0..n / 8 {
+            // SAFETY: n/8 rows, and 64 bytes more.
+            unsafe {
+                let mut sum = _mm512_set1_pd(0.5);
+                for (t, &r) in reciprocal.iter().enumerate() {
+                    let y = _mm512_loadu_si512(row.add(t * step).cast());
+                    let y = _mm512_maskz_permutexvar_epi8(mask, places, y);
+                    let term = _mm512_mul_pd(_mm512_cvtepu64_pd(y), _mm512_set1_pd(r));
+                    sum = _mm512_add_pd(sum, term);
+                }
+                let v = _mm512_cvtepi64_epi8(_mm512_cvttpd_epu64(sum));
+                _mm_storel_epi64(row.add(layout.primes * step).cast(), v);
+                row = row.add(layout.stride());
             }
         }
     }
+    // SAFETY: packed residues exist only where the processor was asked for the features.
+    unsafe { compiled(packed, n, layout, reciprocal) }
+}
+
+/// The places of the bytes of eight residues of `width` bytes, one for each lane, and which there are.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+fn unpacking(width: usize) -> (__m512i, u64) {
+    let places: [u8; 64] = std::array::from_fn(|i| (i / 8 * width + i % 8) as u8);
+    let lane = low_bytes(width);
+    let mask = (0..8).fold(0, |mask, j| mask | (lane & 0xff) << (8 * j));
+    // SAFETY: the array has 64 bytes.
+    (unsafe { _mm512_loadu_si512(places.as_ptr().cast()) }, mask)
 }
 
 /// Constants in registers.
@@ -127,10 +377,13 @@ struct K {
     q2: __m512i,
     reciprocal: __m512i,
     mask: __m512i,
+    q_inv: __m512i,
+    shift: __m512i,
+    long_reciprocal: __m512i,
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
 fn constants(t: &Tables) -> K {
     K {
         zero: _mm512_setzero_si512(),
@@ -139,6 +392,9 @@ fn constants(t: &Tables) -> K {
         q2: _mm512_set1_epi64(2 * t.q as i64),
         reciprocal: _mm512_set1_epi64(t.reciprocal as i64),
         mask: _mm512_set1_epi64((1 << 52) - 1),
+        q_inv: _mm512_set1_epi64(t.q_inv as i64),
+        shift: _mm512_set1_epi64(i64::from(52 - t.bits)),
+        long_reciprocal: _mm512_set1_epi64(t.long_reciprocal as i64),
     }
 }
 
@@ -147,7 +403,7 @@ type Root = (__m512i, __m512i);
 
 /// acc + y·w in [0, 2p) more than acc, modulo 2^52.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
 fn mul_add(k: K, acc: __m512i, y: __m512i, w: Root) -> __m512i {
     let quotient = _mm512_madd52hi_epu64(k.zero, y, w.1);
     let product = _mm512_madd52lo_epu64(acc, y, w.0);
@@ -156,7 +412,7 @@ fn mul_add(k: K, acc: __m512i, y: __m512i, w: Root) -> __m512i {
 
 /// x below 2^52 to x modulo p in [0, 2p), modulo 2^52.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
 fn shrink(k: K, x: __m512i) -> __m512i {
     let quotient = _mm512_madd52hi_epu64(k.zero, x, k.reciprocal);
     _mm512_madd52lo_epu64(x, quotient, k.neg)
@@ -164,15 +420,32 @@ fn shrink(k: K, x: __m512i) -> __m512i {
 
 /// x below 2^52 modulo 2^52 to the residue below p.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
 fn canonical(k: K, x: __m512i) -> __m512i {
     let x = _mm512_and_si512(shrink(k, x), k.mask);
     _mm512_min_epu64(x, _mm512_sub_epi64(x, k.q))
 }
 
+/// (lo + hi·2^52)/2^52 modulo p, below p if the sum is below p·2^52.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+fn reduce(k: K, lo: __m512i, hi: __m512i) -> __m512i {
+    let m = _mm512_madd52lo_epu64(k.zero, lo, k.q_inv);
+    let r = _mm512_sub_epi64(hi, _mm512_madd52hi_epu64(k.zero, m, k.q));
+    _mm512_min_epu64(r, _mm512_add_epi64(r, k.q))
+}
+
+/// a·b/2^52, canonical, for a below 2^52, modulo that, and b below p.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+fn montgomery(k: K, a: __m512i, b: __m512i) -> __m512i {
+    let lo = _mm512_madd52lo_epu64(k.zero, a, b);
+    reduce(k, lo, _mm512_madd52hi_epu64(k.zero, a, b))
+}
+
 /// (x + w·y, x − w·y + 2p): a bound B of x becomes B + 2p for both.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
 fn butterfly(k: K, x: __m512i, y: __m512i, w: Root) -> (__m512i, __m512i) {
     let t = mul_add(k, k.zero, y, w);
     (
@@ -183,21 +456,21 @@ fn butterfly(k: K, x: __m512i, y: __m512i, w: Root) -> (__m512i, __m512i) {
 
 /// (x + y, (x − y)·w) for y below `bound`, a multiple of p: bounds B of x, y become 2B and 2p.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
 fn inverse_butterfly(k: K, x: __m512i, y: __m512i, w: Root, bound: __m512i) -> (__m512i, __m512i) {
     let difference = _mm512_sub_epi64(_mm512_add_epi64(x, bound), y);
     (_mm512_add_epi64(x, y), mul_add(k, k.zero, difference, w))
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
 unsafe fn load(p: *const u64) -> __m512i {
     // SAFETY: the caller has eight words at p.
     unsafe { _mm512_loadu_si512(p.cast()) }
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
 unsafe fn store(p: *mut u64, v: __m512i) {
     // SAFETY: the caller has eight words at p.
     unsafe { _mm512_storeu_si512(p.cast(), v) }
@@ -205,7 +478,7 @@ unsafe fn store(p: *mut u64, v: __m512i) {
 
 /// The root of one group for all lanes.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
 fn broadcast(roots: &Roots, place: usize) -> Root {
     (
         _mm512_set1_epi64(roots.w[place] as i64),
@@ -213,9 +486,32 @@ fn broadcast(roots: &Roots, place: usize) -> Root {
     )
 }
 
+/// Words of the roots of the last three stages, per 64 coefficients.
+const fn last_words(lazy: bool) -> usize {
+    if lazy { 56 } else { 112 }
+}
+
+/// Root number `i` of the last three stages, for eight lanes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn last_root<const LAZY: bool>(k: K, roots: *const u64, i: usize) -> Root {
+    // SAFETY: the caller has `last_words` words at `roots`.
+    unsafe {
+        if LAZY {
+            // w·2^(52 − bits)·(2^52 + long_reciprocal)/2^52 is w·2^52/q.
+            let w = load(roots.add(8 * i));
+            let shifted = _mm512_sllv_epi64(w, k.shift);
+            let quotient = _mm512_madd52hi_epu64(shifted, shifted, k.long_reciprocal);
+            (w, quotient)
+        } else {
+            (load(roots.add(16 * i)), load(roots.add(16 * i + 8)))
+        }
+    }
+}
+
 /// Rows to columns.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
 fn transpose(v: [__m512i; 8]) -> [__m512i; 8] {
     let lo = |a, b| _mm512_unpacklo_epi64(a, b);
     let hi = |a, b| _mm512_unpackhi_epi64(a, b);
@@ -255,91 +551,460 @@ fn transpose(v: [__m512i; 8]) -> [__m512i; 8] {
     ]
 }
 
-/// Transforms `n` coefficients from x on: group `group` of a stage with `groups` groups and all below it.
-///
-/// # Safety
-/// n words at x; the processor has the features.
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-unsafe fn forward<const LAZY: bool>(
-    t: &Tables,
-    x: *mut u64,
-    n: usize,
-    groups: usize,
-    group: usize,
-) {
-    let k = constants(t);
-    // SAFETY: all places are below n.
-    unsafe {
-        if n > BLOCK {
-            forward_two::<LAZY>(k, &t.forward, x, n, groups, group);
-            for part in 0..4 {
-                let x = x.add(part * (n / 4));
-                forward::<LAZY>(t, x, n / 4, 4 * groups, 4 * group + part);
-            }
-            return;
-        }
-        // Breadth first within a block: pairs of stages while the distance is at least 16, one more
-        // if it is 8, and the last three.
-        let mut size = n;
-        let mut groups = groups;
-        let mut group = group;
-        while size >= 32 {
-            for part in 0..n / size {
-                let x = x.add(part * size);
-                forward_two::<LAZY>(k, &t.forward, x, size, groups, group + part);
-            }
-            size /= 4;
-            groups *= 4;
-            group *= 4;
-        }
-        if size == 16 {
-            for part in 0..n / 16 {
-                let x = x.add(part * 16);
-                let w = broadcast(&t.forward, groups + group + part);
-                let mut x0 = load(x);
-                if !LAZY {
-                    x0 = shrink(k, x0);
-                }
-                let (x0, x1) = butterfly(k, x0, load(x.add(8)), w);
-                store(x, x0);
-                store(x.add(8), x1);
-            }
-            group *= 2;
-        }
-        // `group` is now that of the first chunk of eight.
-        for block in 0..n / 64 {
-            let roots = t.forward.last.as_ptr().add((group / 8 + block) * 112);
-            forward_last::<LAZY>(k, x.add(64 * block), roots);
+/// Where a pass takes its numbers from.
+trait Source: Copy {
+    /// Eight numbers from place `i` on, modulo 2^52.
+    ///
+    /// # Safety
+    /// i + 8 is at most the number of places; the processor has the features.
+    unsafe fn load(self, k: K, i: usize) -> __m512i;
+}
+
+/// Where a pass leaves its numbers.
+trait Sink: Copy {
+    /// Takes eight numbers below 2^52, modulo that, for the places from `i` on.
+    ///
+    /// # Safety
+    /// As [`Source::load`].
+    unsafe fn store(self, k: K, i: usize, v: __m512i);
+}
+
+/// Numbers as they are.
+#[derive(Clone, Copy)]
+struct Words(*mut u64);
+
+impl Source for Words {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+    unsafe fn load(self, _k: K, i: usize) -> __m512i {
+        // SAFETY: passed on to the caller.
+        unsafe { load(self.0.add(i)) }
+    }
+}
+
+impl Sink for Words {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+    unsafe fn store(self, _k: K, i: usize, v: __m512i) {
+        // SAFETY: passed on to the caller.
+        unsafe { store(self.0.add(i), v) }
+    }
+}
+
+/// Canonical residues.
+#[derive(Clone, Copy)]
+struct Canonical(*mut u64);
+
+impl Sink for Canonical {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+    unsafe fn store(self, k: K, i: usize, v: __m512i) {
+        // SAFETY: passed on to the caller.
+        unsafe { store(self.0.add(i), canonical(k, v)) }
+    }
+}
+
+/// See [`Tables::divide`].
+#[derive(Clone, Copy)]
+struct Divided {
+    x: *const u64,
+    factor: __m512i,
+    out: *mut u64,
+}
+
+impl Divided {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+    unsafe fn value(self, k: K, i: usize, v: __m512i) -> __m512i {
+        // SAFETY: passed on to the caller.
+        let x = unsafe { load(self.x.add(i)) };
+        // x − v + 2p is in (0, 3p).
+        let difference = _mm512_sub_epi64(_mm512_add_epi64(x, k.q2), shrink(k, v));
+        montgomery(k, difference, self.factor)
+    }
+}
+
+impl Sink for Divided {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+    unsafe fn store(self, k: K, i: usize, v: __m512i) {
+        // SAFETY: passed on to the caller.
+        unsafe { store(self.out.add(i), self.value(k, i, v)) }
+    }
+}
+
+/// The same, each block of eight to the place where an automorphism takes it.
+#[derive(Clone, Copy)]
+struct Permuted {
+    quotient: Divided,
+    target: *const u32,
+    within: *const u64,
+}
+
+impl Sink for Permuted {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+    unsafe fn store(self, k: K, i: usize, v: __m512i) {
+        // SAFETY: the tables have an entry for every eight places, and targets are blocks of the limb.
+        unsafe {
+            let value = self.quotient.value(k, i, v);
+            let within = _mm_cvtsi64_si128(*self.within.add(i / 8) as i64);
+            let value = _mm512_permutexvar_epi64(_mm512_cvtepu8_epi64(within), value);
+            let target = *self.target.add(i / 8) as usize;
+            store(self.quotient.out.add(8 * target), value);
         }
     }
 }
 
-/// Two stages on n ≥ 32 coefficients.
+/// See [`Tables::inverse_packed`].
+#[derive(Clone, Copy)]
+struct Packed {
+    out: *mut u8,
+    stride: usize,
+    places: __m512i,
+    mask: u64,
+    factor: __m512i,
+}
+
+impl Sink for Packed {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+    unsafe fn store(self, k: K, i: usize, v: __m512i) {
+        let bytes = _mm512_permutexvar_epi8(self.places, montgomery(k, v, self.factor));
+        // SAFETY: row i/8 of the packed polynomial.
+        unsafe {
+            let row = self.out.add(i / 8 * self.stride);
+            _mm512_mask_storeu_epi8(row.cast(), self.mask, bytes);
+        }
+    }
+}
+
+/// [`Conversion::Centre`].
+#[derive(Clone, Copy)]
+struct Centred {
+    packed: *const u8,
+    stride: usize,
+    places: __m512i,
+    mask: u64,
+    half: __m512i,
+    p: __m512i,
+    offset: __m512i,
+    r2: __m512i,
+}
+
+impl Source for Centred {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+    unsafe fn load(self, k: K, i: usize) -> __m512i {
+        // SAFETY: row i/8 of the packed polynomial, behind which there are 64 bytes.
+        let y = unsafe { _mm512_loadu_si512(self.packed.add(i / 8 * self.stride).cast()) };
+        let y = _mm512_maskz_permutexvar_epi8(self.mask, self.places, y);
+        let above = _mm512_cmpgt_epu64_mask(y, self.half);
+        let y = _mm512_add_epi64(y, self.offset);
+        montgomery(k, _mm512_mask_sub_epi64(y, above, y, self.p), self.r2)
+    }
+}
+
+/// [`Conversion::Combine`] from T primes, or any number when T is 0.
+#[derive(Clone, Copy)]
+struct Combined<'a, const T: usize> {
+    packed: *const u8,
+    stride: usize,
+    step: usize,
+    places: __m512i,
+    mask: u64,
+    weights: &'a [u64],
+}
+
+impl<const T: usize> Source for Combined<'_, T> {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+    unsafe fn load(self, k: K, i: usize) -> __m512i {
+        let count = if T == 0 { self.weights.len() - 1 } else { T };
+        // SAFETY: row i/8 of the packed polynomial, behind which there are 64 bytes; one weight more than
+        // there are primes.
+        unsafe {
+            let row = self.packed.add(i / 8 * self.stride);
+            let weights = self.weights.as_ptr();
+            let quotient = _mm_loadl_epi64(row.add(count * self.step).cast());
+            let quotient = _mm512_cvtepu8_epi64(quotient);
+            let w = _mm512_set1_epi64(*weights.add(count) as i64);
+            let mut lo = _mm512_madd52lo_epu64(k.zero, quotient, w);
+            let mut hi = _mm512_madd52hi_epu64(k.zero, quotient, w);
+            for t in 0..count {
+                let y = _mm512_loadu_si512(row.add(t * self.step).cast());
+                let y = _mm512_maskz_permutexvar_epi8(self.mask, self.places, y);
+                let w = _mm512_set1_epi64(*weights.add(t) as i64);
+                lo = _mm512_madd52lo_epu64(lo, y, w);
+                hi = _mm512_madd52hi_epu64(hi, y, w);
+            }
+            // Up to 15 terms below 2^49·p and one below 2^8·p: their sum by 2^52 is below 2p.
+            let r = reduce(k, lo, _mm512_add_epi64(hi, _mm512_srli_epi64::<52>(lo)));
+            if T == 0 { shrink(k, r) } else { r }
+        }
+    }
+}
+
+/// [`transform`] of what a conversion makes of packed residues.
 ///
-/// Bounds: for `LAZY` primes 2p more a stage. Otherwise in below 8p; x-operands are shrunk to 2p, so that
-/// the first stage leaves 4p, the second 6p.
+/// # Safety
+/// n words at `work`; the sink takes n places.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn convert_transform<D: Sink>(
+    t: &Tables,
+    packed: &[u64],
+    layout: Layout,
+    conversion: Conversion<'_>,
+    work: *mut u64,
+    sink: D,
+) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        convert_first(t, packed, layout, conversion, work);
+        if t.lazy {
+            blocks::<true, _>(t, t.n(), work, sink);
+        } else {
+            blocks::<false, _>(t, t.n(), work, sink);
+        }
+    }
+}
+
+/// The stages above blocks of what a conversion makes of packed residues.
+///
+/// # Safety
+/// n words at `work`.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn convert_first(
+    t: &Tables,
+    packed: &[u64],
+    layout: Layout,
+    conversion: Conversion<'_>,
+    work: *mut u64,
+) {
+    let n = t.n();
+    assert!(packed.len() >= layout.words(n));
+    let packed = packed.as_ptr().cast::<u8>();
+    let stride = layout.stride();
+    let (places, mask) = unpacking(layout.width);
+    // SAFETY: the lengths were checked here and by the caller.
+    unsafe {
+        match conversion {
+            Conversion::Centre(p) => {
+                assert!(layout.primes == 1 && p < LIMIT);
+                let source = Centred {
+                    packed,
+                    stride,
+                    places,
+                    mask,
+                    half: _mm512_set1_epi64((p / 2) as i64),
+                    p: _mm512_set1_epi64(p as i64),
+                    // The least multiple of q above p: y + offset − p lies in [0, 2^52).
+                    offset: _mm512_set1_epi64((p.div_ceil(t.q) * t.q) as i64),
+                    r2: _mm512_set1_epi64(t.r2 as i64),
+                };
+                if t.lazy {
+                    first::<true, _>(t, n, source, work);
+                } else {
+                    first::<false, _>(t, n, source, work);
+                }
+            }
+            Conversion::Combine(weights) => {
+                assert!(layout.primes > 1 && weights.len() == layout.primes + 1);
+                macro_rules! combined {
+                    ($($t:literal)*) => {
+                        match layout.primes {
+                            $($t => combined!(of $t),)*
+                            _ => combined!(of 0),
+                        }
+                    };
+                    (of $t:literal) => {{
+                        let source = Combined::<$t> {
+                            packed,
+                            stride,
+                            step: 8 * layout.width,
+                            places,
+                            mask,
+                            weights,
+                        };
+                        if t.lazy {
+                            first::<true, _>(t, n, source, work);
+                        } else {
+                            first::<false, _>(t, n, source, work);
+                        }
+                    }};
+                }
+                combined!(2 3 4 5 6);
+            }
+        }
+    }
+}
+
+/// A forward transform of the numbers at `work`, where the sink may be.
+///
+/// # Safety
+/// n words at `work`; the sink takes n places.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn transform<D: Sink>(t: &Tables, work: *mut u64, sink: D) {
+    let n = t.n();
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if n > BLOCK && t.lazy {
+            first::<true, _>(t, n, Words(work), work);
+        } else if n > BLOCK {
+            first::<false, _>(t, n, Words(work), work);
+        }
+        if t.lazy {
+            blocks::<true, _>(t, n, work, sink);
+        } else {
+            blocks::<false, _>(t, n, work, sink);
+        }
+    }
+}
+
+/// The stages above blocks, from numbers below 2p.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-unsafe fn forward_two<const LAZY: bool>(
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn first<const LAZY: bool, S: Source>(t: &Tables, n: usize, source: S, work: *mut u64) {
+    let k = constants(t);
+    let roots = &t.forward;
+    // SAFETY: all places are below n.
+    unsafe {
+        if n <= BLOCK {
+            let mut i = 0;
+            while i < n {
+                store(work.add(i), source.load(k, i));
+                i += 8;
+            }
+            return;
+        }
+        let mut size = if stages(n) == 3 {
+            forward_three::<LAZY, true, _, _>(k, roots, 1, n, source, Words(work));
+            n / 8
+        } else {
+            forward_two::<LAZY, true, _, _>(k, roots, 1, n, source, Words(work));
+            n / 4
+        };
+        while size > BLOCK {
+            for part in 0..n / size {
+                let x = Words(work.add(part * size));
+                let place = n / size + part;
+                if stages(size) == 3 {
+                    forward_three::<LAZY, false, _, _>(k, roots, place, size, x, x);
+                } else {
+                    forward_two::<LAZY, false, _, _>(k, roots, place, size, x, x);
+                }
+            }
+            size >>= stages(size);
+        }
+    }
+}
+
+/// Stages of the next pass over `size` coefficients, more than a block: so many that the last pass ends with
+/// a whole block or half of one.
+fn stages(size: usize) -> u32 {
+    let above = size.trailing_zeros() - BLOCK.trailing_zeros();
+    if above >= 3 && above % 2 == 1 { 3 } else { 2 }
+}
+
+/// Coefficients of a block of a ring of degree n.
+fn block_size(n: usize) -> usize {
+    let mut size = n;
+    while size > BLOCK {
+        size >>= stages(size);
+    }
+    size
+}
+
+/// Stages of the next pass within a block, of `left` ≥ 2 besides the last three.
+fn inner_stages(left: u32) -> u32 {
+    if left == 3 || left >= 5 { 3 } else { 2 }
+}
+
+/// A buffer for one block.
+#[repr(C, align(64))]
+struct Scratch(MaybeUninit<[u64; BLOCK]>);
+
+/// The stages of every block.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn blocks<const LAZY: bool, D: Sink>(t: &Tables, n: usize, work: *mut u64, sink: D) {
+    // SAFETY: passed on to the caller.
+    unsafe { block_range::<LAZY, D>(t, 0..n, work, sink, &[]) }
+}
+
+/// The stages of the blocks of a range, while `ahead` is fetched to the second cache.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn block_range<const LAZY: bool, D: Sink>(
+    t: &Tables,
+    range: Range<usize>,
+    work: *mut u64,
+    sink: D,
+    ahead: &[u8],
+) {
+    let k = constants(t);
+    let n = t.n();
+    let roots = &t.forward;
+    let block = block_size(n);
+    let share = (ahead.len() * 64).div_ceil(range.len().max(1));
+    let mut ahead = ahead.chunks(share.max(1));
+    let mut scratch = Scratch(MaybeUninit::uninit());
+    let scratch: *mut u64 = scratch.0.as_mut_ptr().cast();
+    // SAFETY: all places are below n, those in the buffer below `block`.
+    unsafe {
+        for start in range.step_by(block) {
+            let mut from = Words(work.add(start));
+            let to = Words(scratch);
+            let mut size = block;
+            while size > 8 {
+                let inner = inner_stages(size.trailing_zeros() - 3);
+                for part in 0..block / size {
+                    let place = n / size + start / size + part;
+                    let (from, to) = (Words(from.0.add(part * size)), Words(to.0.add(part * size)));
+                    if inner == 3 {
+                        forward_three::<LAZY, false, _, _>(k, roots, place, size, from, to);
+                    } else {
+                        forward_two::<LAZY, false, _, _>(k, roots, place, size, from, to);
+                    }
+                }
+                from = to;
+                size >>= inner;
+            }
+            for i in 0..block / 64 {
+                for line in ahead.next().unwrap_or_default().chunks(64) {
+                    _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
+                }
+                let at = (start / 64 + i) * last_words(LAZY);
+                let roots = roots.last.as_ptr().add(at);
+                forward_last::<LAZY, D>(k, scratch.add(64 * i), roots, start + 64 * i, sink);
+            }
+        }
+    }
+}
+
+/// Two stages on `size` ≥ 32 coefficients; `place` is that of the root of the first.
+///
+/// Bounds: for `LAZY` primes 2p more a stage. Otherwise in below 8p; x-operands are shrunk to 2p, unless
+/// all are below that (`FIRST`), so that the first stage leaves 4p, the second 6p.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn forward_two<const LAZY: bool, const FIRST: bool, S: Source, D: Sink>(
     k: K,
     roots: &Roots,
-    x: *mut u64,
-    n: usize,
-    groups: usize,
-    group: usize,
+    place: usize,
+    size: usize,
+    from: S,
+    to: D,
 ) {
-    let w = broadcast(roots, groups + group);
-    let w0 = broadcast(roots, 2 * (groups + group));
-    let w1 = broadcast(roots, 2 * (groups + group) + 1);
-    let quarter = n / 4;
+    let w = broadcast(roots, place);
+    let w0 = broadcast(roots, 2 * place);
+    let w1 = broadcast(roots, 2 * place + 1);
+    let quarter = size / 4;
     let mut i = 0;
     while i < quarter {
-        // SAFETY: i + 8 ≤ n/4, which is a multiple of 8.
+        // SAFETY: i + 8 ≤ size/4, which is a multiple of 8.
         unsafe {
-            let p = x.add(i);
-            let (mut a, mut b) = (load(p), load(p.add(quarter)));
-            let (c, d) = (load(p.add(2 * quarter)), load(p.add(3 * quarter)));
-            if !LAZY {
+            let (mut a, mut b) = (from.load(k, i), from.load(k, i + quarter));
+            let (c, d) = (from.load(k, i + 2 * quarter), from.load(k, i + 3 * quarter));
+            if !(LAZY || FIRST) {
                 a = shrink(k, a);
                 b = shrink(k, b);
             }
@@ -347,22 +1012,79 @@ unsafe fn forward_two<const LAZY: bool>(
             let (b, d) = butterfly(k, b, d, w);
             let (a, b) = butterfly(k, a, b, w0);
             let (c, d) = butterfly(k, c, d, w1);
-            store(p, a);
-            store(p.add(quarter), b);
-            store(p.add(2 * quarter), c);
-            store(p.add(3 * quarter), d);
+            to.store(k, i, a);
+            to.store(k, i + quarter, b);
+            to.store(k, i + 2 * quarter, c);
+            to.store(k, i + 3 * quarter, d);
         }
         i += 8;
     }
 }
 
-/// The last three stages on 64 coefficients, and the final reduction.
+/// Three stages on `size` ≥ 64 coefficients. Bounds as for [`forward_two`], and 8p after the third.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-unsafe fn forward_last<const LAZY: bool>(k: K, x: *mut u64, roots: *const u64) {
-    // SAFETY: the caller has 64 words at x and 112 at roots.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn forward_three<const LAZY: bool, const FIRST: bool, S: Source, D: Sink>(
+    k: K,
+    roots: &Roots,
+    place: usize,
+    size: usize,
+    from: S,
+    to: D,
+) {
+    let w = broadcast(roots, place);
+    let w2 = [broadcast(roots, 2 * place), broadcast(roots, 2 * place + 1)];
+    let w4: [Root; 4] = [
+        broadcast(roots, 4 * place),
+        broadcast(roots, 4 * place + 1),
+        broadcast(roots, 4 * place + 2),
+        broadcast(roots, 4 * place + 3),
+    ];
+    let eighth = size / 8;
+    let mut i = 0;
+    while i < eighth {
+        // SAFETY: i + 8 ≤ size/8, which is a multiple of 8.
+        unsafe {
+            let mut v = [k.zero; 8];
+            for (t, v) in v.iter_mut().enumerate() {
+                *v = from.load(k, i + t * eighth);
+            }
+            if !(LAZY || FIRST) {
+                for v in &mut v[..4] {
+                    *v = shrink(k, *v);
+                }
+            }
+            for t in 0..4 {
+                (v[t], v[t + 4]) = butterfly(k, v[t], v[t + 4], w);
+            }
+            for (half, &w) in w2.iter().enumerate() {
+                for t in 4 * half..4 * half + 2 {
+                    (v[t], v[t + 2]) = butterfly(k, v[t], v[t + 2], w);
+                }
+            }
+            for pair in 0..4 {
+                let (a, b) = butterfly(k, v[2 * pair], v[2 * pair + 1], w4[pair]);
+                to.store(k, i + 2 * pair * eighth, a);
+                to.store(k, i + (2 * pair + 1) * eighth, b);
+            }
+        }
+        i += 8;
+    }
+}
+
+/// The last three stages on 64 coefficients.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn forward_last<const LAZY: bool, D: Sink>(
+    k: K,
+    x: *const u64,
+    roots: *const u64,
+    start: usize,
+    sink: D,
+) {
+    // SAFETY: the caller has 64 words at x and `last_words` at roots; the sink takes 64 places from `start` on.
     unsafe {
-        let root = |i: usize| (load(roots.add(16 * i)), load(roots.add(16 * i + 8)));
+        let root = |i: usize| last_root::<LAZY>(k, roots, i);
         let mut v = [k.zero; 8];
         for (i, v) in v.iter_mut().enumerate() {
             *v = load(x.add(8 * i));
@@ -385,119 +1107,207 @@ unsafe fn forward_last<const LAZY: bool>(k: K, x: *mut u64, roots: *const u64) {
             }
         }
         for pair in 0..4 {
-            let (a, b) = butterfly(k, v[2 * pair], v[2 * pair + 1], root(3 + pair));
-            v[2 * pair] = canonical(k, a);
-            v[2 * pair + 1] = canonical(k, b);
+            let w = root(3 + pair);
+            (v[2 * pair], v[2 * pair + 1]) = butterfly(k, v[2 * pair], v[2 * pair + 1], w);
         }
         for (i, v) in transpose(v).into_iter().enumerate() {
-            store(x.add(8 * i), v);
+            sink.store(k, start + 8 * i, v);
         }
     }
 }
 
-/// The inverse of [`forward`].
+/// An inverse transform. `work` may be where x and the sink are.
 ///
 /// # Safety
-/// As there.
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-unsafe fn inverse<const LAZY: bool>(
-    t: &Tables,
-    x: *mut u64,
-    n: usize,
-    groups: usize,
-    group: usize,
-) {
-    let k = constants(t);
-    // SAFETY: all places are below n.
+/// n words at x and at `work`; the sink takes n places.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn invert<D: Sink>(t: &Tables, x: *const u64, work: *mut u64, sink: D) {
+    // SAFETY: passed on to the caller.
     unsafe {
-        if n > BLOCK {
-            for part in 0..4 {
-                let x = x.add(part * (n / 4));
-                inverse::<LAZY>(t, x, n / 4, 4 * groups, 4 * group + part);
-            }
-            inverse_two::<LAZY>(k, &t.inverse, x, n, groups, group);
+        if t.lazy {
+            inverse::<true, D>(t, x, work, sink);
         } else {
-            // The stages of `forward` in reverse: how many pairs fit above distance 8?
-            let single = n.trailing_zeros().is_multiple_of(2);
-            let first = group * (n / 8);
-            for block in 0..n / 64 {
-                let roots = t.inverse.last.as_ptr().add((first / 8 + block) * 112);
-                inverse_last(k, x.add(64 * block), roots);
+            inverse::<false, D>(t, x, work, sink);
+        }
+    }
+}
+
+/// The inverse of [`transform`].
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn inverse<const LAZY: bool, D: Sink>(t: &Tables, x: *const u64, work: *mut u64, sink: D) {
+    let k = constants(t);
+    let n = t.n();
+    let roots = &t.inverse;
+    let block = block_size(n);
+    let mut scratch = Scratch(MaybeUninit::uninit());
+    let scratch: *mut u64 = scratch.0.as_mut_ptr().cast();
+    // SAFETY: all places are below n, those in the buffer below `block`.
+    unsafe {
+        for start in (0..n).step_by(block) {
+            for i in 0..block / 64 {
+                let at = (start / 64 + i) * last_words(LAZY);
+                let roots = roots.last.as_ptr().add(at);
+                inverse_last::<LAZY>(k, x.add(start + 64 * i), scratch.add(64 * i), roots);
             }
-            let mut size = 16;
-            if single {
-                let places = groups * (n / 16) + group * (n / 16);
-                for part in 0..n / 16 {
-                    let x = x.add(part * 16);
-                    let w = broadcast(&t.inverse, places + part);
-                    let bound = _mm512_add_epi64(k.q2, k.q2);
-                    let (x0, x1) = inverse_butterfly(k, load(x), load(x.add(8)), w, bound);
-                    // 4p: back to 2p.
-                    store(x, shrink(k, x0));
-                    store(x.add(8), x1);
+            let mut size = 8;
+            while size < block {
+                let inner = inner_stages((block / size).trailing_zeros());
+                size <<= inner;
+                let to = if size == block {
+                    work.add(start)
+                } else {
+                    scratch
+                };
+                for part in 0..block / size {
+                    let place = n / size + start / size + part;
+                    let (from, to) = (Words(scratch.add(part * size)), Words(to.add(part * size)));
+                    if inner == 3 {
+                        inverse_three::<LAZY, _>(k, roots, place, size, from, to);
+                    } else {
+                        inverse_two::<LAZY, _>(k, roots, place, size, from, to);
+                    }
                 }
-                size = 32;
-            }
-            size *= 2;
-            while size <= n {
-                let count = n / size;
-                for part in 0..count {
-                    let x = x.add(part * size);
-                    let (groups, group) = (groups * count, group * count + part);
-                    inverse_two::<LAZY>(k, &t.inverse, x, size, groups, group);
-                }
-                size *= 4;
             }
         }
-        if groups == 1 {
+        if n <= BLOCK {
             let mut i = 0;
             while i < n {
-                store(x.add(i), canonical(k, load(x.add(i))));
+                sink.store(k, i, load(work.add(i)));
                 i += 8;
+            }
+            return;
+        }
+        // The passes above blocks, from the smallest: the sizes of `first` the other way round.
+        let mut size = block;
+        while size < n {
+            let mut above = n;
+            while above >> stages(above) > size {
+                above >>= stages(above);
+            }
+            let inner = stages(above);
+            size = above;
+            for part in 0..n / size {
+                let x = Words(work.add(part * size));
+                let place = n / size + part;
+                match (inner, size == n) {
+                    (3, true) => inverse_three::<LAZY, _>(k, roots, place, size, x, sink),
+                    (3, false) => inverse_three::<LAZY, _>(k, roots, place, size, x, x),
+                    (_, true) => inverse_two::<LAZY, _>(k, roots, place, size, x, sink),
+                    (_, false) => inverse_two::<LAZY, _>(k, roots, place, size, x, x),
+                }
             }
         }
     }
 }
 
-/// Two inverse stages on n ≥ 32 coefficients.
+/// Two inverse stages on `size` ≥ 32 coefficients.
 ///
 /// Bounds: in below 4p, or 2p for primes that are not `LAZY`; out the same, as sums of sums (four
 /// times the bound) and, for the others, sums of products (4p) are shrunk.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-unsafe fn inverse_two<const LAZY: bool>(
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn inverse_two<const LAZY: bool, D: Sink>(
     k: K,
     roots: &Roots,
-    x: *mut u64,
-    n: usize,
-    groups: usize,
-    group: usize,
+    place: usize,
+    size: usize,
+    from: Words,
+    to: D,
 ) {
-    let w = broadcast(roots, groups + group);
-    let w0 = broadcast(roots, 2 * (groups + group));
-    let w1 = broadcast(roots, 2 * (groups + group) + 1);
+    let w = broadcast(roots, place);
+    let w0 = broadcast(roots, 2 * place);
+    let w1 = broadcast(roots, 2 * place + 1);
     let q4 = _mm512_add_epi64(k.q2, k.q2);
     let (bound, twice) = if LAZY {
         (q4, _mm512_add_epi64(q4, q4))
     } else {
         (k.q2, q4)
     };
-    let quarter = n / 4;
+    let quarter = size / 4;
     let mut i = 0;
     while i < quarter {
-        // SAFETY: i + 8 ≤ n/4, which is a multiple of 8.
+        // SAFETY: i + 8 ≤ size/4, which is a multiple of 8.
         unsafe {
-            let p = x.add(i);
-            let (a, b) = (load(p), load(p.add(quarter)));
-            let (c, d) = (load(p.add(2 * quarter)), load(p.add(3 * quarter)));
+            let (a, b) = (from.load(k, i), from.load(k, i + quarter));
+            let (c, d) = (from.load(k, i + 2 * quarter), from.load(k, i + 3 * quarter));
             let (a, b) = inverse_butterfly(k, a, b, w0, bound);
             let (c, d) = inverse_butterfly(k, c, d, w1, bound);
             let (a, c) = inverse_butterfly(k, a, c, w, twice);
             let (b, d) = inverse_butterfly(k, b, d, w, k.q2);
-            store(p, shrink(k, a));
-            store(p.add(quarter), if LAZY { b } else { shrink(k, b) });
-            store(p.add(2 * quarter), c);
-            store(p.add(3 * quarter), d);
+            to.store(k, i, shrink(k, a));
+            to.store(k, i + quarter, if LAZY { b } else { shrink(k, b) });
+            to.store(k, i + 2 * quarter, c);
+            to.store(k, i + 3 * quarter, d);
+        }
+        i += 8;
+    }
+}
+
+/// Three inverse stages on `size` ≥ 64 coefficients.
+///
+/// Bounds: in and out as for [`inverse_two`]. The sums grow to 8, 16 and 32p for `LAZY` primes; for the
+/// others the sums of sums are shrunk once on the way.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn inverse_three<const LAZY: bool, D: Sink>(
+    k: K,
+    roots: &Roots,
+    place: usize,
+    size: usize,
+    from: Words,
+    to: D,
+) {
+    let w = broadcast(roots, place);
+    let w2 = [broadcast(roots, 2 * place), broadcast(roots, 2 * place + 1)];
+    let w4: [Root; 4] = [
+        broadcast(roots, 4 * place),
+        broadcast(roots, 4 * place + 1),
+        broadcast(roots, 4 * place + 2),
+        broadcast(roots, 4 * place + 3),
+    ];
+    let q4 = _mm512_add_epi64(k.q2, k.q2);
+    let q8 = _mm512_add_epi64(q4, q4);
+    let q16 = _mm512_add_epi64(q8, q8);
+    let eighth = size / 8;
+    let mut i = 0;
+    while i < eighth {
+        // SAFETY: i + 8 ≤ size/8, which is a multiple of 8.
+        unsafe {
+            let mut v = [k.zero; 8];
+            for (t, v) in v.iter_mut().enumerate() {
+                *v = from.load(k, i + t * eighth);
+            }
+            let bound = if LAZY { q4 } else { k.q2 };
+            for pair in 0..4 {
+                let (a, b) = (v[2 * pair], v[2 * pair + 1]);
+                (v[2 * pair], v[2 * pair + 1]) = inverse_butterfly(k, a, b, w4[pair], bound);
+            }
+            // Sums at even places, 8p or 4p; products at odd places, 2p.
+            let bound = if LAZY { q8 } else { q4 };
+            for (half, &w) in w2.iter().enumerate() {
+                let t = 4 * half;
+                (v[t], v[t + 2]) = inverse_butterfly(k, v[t], v[t + 2], w, bound);
+                (v[t + 1], v[t + 3]) = inverse_butterfly(k, v[t + 1], v[t + 3], w, k.q2);
+                if !LAZY {
+                    v[t] = shrink(k, v[t]);
+                }
+            }
+            // In each half: 16p or, shrunk, 2p; sums of products 4p; products 2p.
+            let bound = if LAZY { q16 } else { k.q2 };
+            (v[0], v[4]) = inverse_butterfly(k, v[0], v[4], w, bound);
+            (v[1], v[5]) = inverse_butterfly(k, v[1], v[5], w, q4);
+            (v[2], v[6]) = inverse_butterfly(k, v[2], v[6], w, k.q2);
+            (v[3], v[7]) = inverse_butterfly(k, v[3], v[7], w, k.q2);
+            // 32p or 4p; 8p; 4p; 4p; and products 2p.
+            v[0] = shrink(k, v[0]);
+            v[1] = shrink(k, v[1]);
+            if !LAZY {
+                v[2] = shrink(k, v[2]);
+                v[3] = shrink(k, v[3]);
+            }
+            for (t, v) in v.into_iter().enumerate() {
+                to.store(k, i + t * eighth, v);
+            }
         }
         i += 8;
     }
@@ -505,11 +1315,11 @@ unsafe fn inverse_two<const LAZY: bool>(
 
 /// The first three inverse stages on 64 canonical values. Out below 2p.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-unsafe fn inverse_last(k: K, x: *mut u64, roots: *const u64) {
-    // SAFETY: the caller has 64 words at x and 112 at roots.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn inverse_last<const LAZY: bool>(k: K, x: *const u64, out: *mut u64, roots: *const u64) {
+    // SAFETY: the caller has 64 words at x and at out, and `last_words` at roots.
     unsafe {
-        let root = |i: usize| (load(roots.add(16 * i)), load(roots.add(16 * i + 8)));
+        let root = |i: usize| last_root::<LAZY>(k, roots, i);
         let mut v = [k.zero; 8];
         for (i, v) in v.iter_mut().enumerate() {
             *v = load(x.add(8 * i));
@@ -537,7 +1347,7 @@ unsafe fn inverse_last(k: K, x: *mut u64, roots: *const u64) {
             *v = shrink(k, *v);
         }
         for (i, v) in transpose(v).into_iter().enumerate() {
-            store(x.add(8 * i), v);
+            store(out.add(8 * i), v);
         }
     }
 }
