@@ -582,7 +582,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Error::Lengths`] unless every row is as long as `operands`; [`Error::Empty`];
-    /// [`Error::Level`], [`Error::ScaleMismatch`], [`Error::Degree`] unless the operands agree;
+    /// [`Error::Level`], [`Error::ScaleMismatch`] unless the operands agree (degrees may differ);
     /// [`Error::NotFinite`], [`Error::Overflow`], [`Error::BadScale`], [`Error::Foreign`].
     pub fn linear_combinations(
         &self,
@@ -598,7 +598,6 @@ impl Context {
         for a in operands {
             self.check_same_level(WHAT, first, a)?;
             self.check_same_scale(WHAT, first.scale, a.scale)?;
-            self.check_degree(WHAT, a, first.degree(), "relinearize first")?;
             slots = slots.max(a.slots);
         }
         let mut integers = Vec::with_capacity(weights.len() * operands.len());
@@ -614,7 +613,8 @@ impl Context {
                 integers.push(self.scaled_below(w, scale, first.level)?);
             }
         }
-        let parts = first.polys.len();
+        // Degrees may differ: where an operand has no polynomial, it is zero.
+        let parts = operands.iter().map(|a| a.polys.len()).max().unwrap_or(0);
         let limbs = first.level.limbs();
         let mut outs: Vec<Ciphertext> = weights
             .iter()
@@ -629,6 +629,13 @@ impl Context {
             .map(|j| {
                 let m = self.modulus(j);
                 integers.iter().map(|&w| enter_float(m, w)).collect()
+            })
+            .collect();
+        let columns = operands.len();
+        let holders: Vec<Vec<usize>> = (0..parts)
+            .map(|part| {
+                let has = |&k: &usize| operands[k].polys.len() > part;
+                (0..columns).filter(has).collect()
             })
             .collect();
         // A task has one block of coefficients of one limb and part, of every output.
@@ -647,11 +654,19 @@ impl Context {
         self.each(tasks, |i, mut outs| {
             let (part, i) = (i / (limbs * blocks), i % (limbs * blocks));
             let (j, start) = (i / blocks, i % blocks * block);
-            let x: Vec<&[u64]> = operands
+            let x: Vec<&[u64]> = holders[part]
                 .iter()
-                .map(|a| &a.polys[part].limb(j)[start..start + block])
+                .map(|&k| &operands[k].polys[part].limb(j)[start..start + block])
                 .collect();
-            combine_chunked(self.modulus(j), &mut outs, &x, &residues[j]);
+            if x.len() == columns {
+                combine_chunked(self.modulus(j), &mut outs, &x, &residues[j]);
+            } else {
+                let weights: Vec<u64> = residues[j]
+                    .chunks(columns)
+                    .flat_map(|row| holders[part].iter().map(|&k| row[k]))
+                    .collect();
+                combine_chunked(self.modulus(j), &mut outs, &x, &weights);
+            }
         });
         Ok(outs)
     }

@@ -258,6 +258,15 @@ fn repertoire(parameters: Parameters, options: Options, slots: usize) {
     ]) {
         b.check("linear combination", ct, &zip(f), 4.0 * bound);
     }
+    // Rank and degree of the product beside one of degree 1, in either order.
+    for (pair, weights) in [
+        ([&lifted, &product], [2.0, -3.0]),
+        ([&product, &lifted], [-3.0, 2.0]),
+    ] {
+        let mixed = c.linear_combination(&pair, &weights, Scale::ONE).unwrap();
+        let f = |a, b| 2.0 * a - 3.0 * a * b;
+        b.check("linear combination, 1 and 2", &mixed, &zip(f), 8.0 * bound);
+    }
 
     if !b.context.parameters().p().is_empty() {
         b.check(

@@ -408,6 +408,8 @@ pub struct TensorMeta {
     pub batch: Option<u32>,
     /// `@precompute`.
     pub precompute: Option<Precompute>,
+    /// `@precision(b)`: results are wanted with errors of at most 2^−b.
+    pub precision: Option<f64>,
     /// `@ckks`.
     pub ckks: CkksOverrides,
     /// `@keep` on the whole circuit.

@@ -974,6 +974,9 @@ impl Text for Tensor {
         if let Some(p) = meta.precompute {
             let _ = writeln!(out, "  precompute {} {:?}", p.degree, p.inputs);
         }
+        if let Some(bits) = meta.precision {
+            let _ = writeln!(out, "  precision {bits:?}");
+        }
         if meta.ckks != CkksOverrides::default() {
             out.push_str("  ckks");
             entry(
@@ -1022,6 +1025,7 @@ impl Text for Tensor {
                     inputs: p.number()?,
                 });
             }
+            "precision" => meta.precision = Some(p.number()?),
             "ckks" => {
                 while !p.is_punct(';') {
                     let name = p.word()?;
@@ -1519,6 +1523,7 @@ circuit tensor \"main\" at 0:1:99 {
   budget depth 3 rotations 0 ; at 0:5:6
   batch 4
   precompute 2 2.5
+  precision 4.5
   ckks scale_bits 40 ring 8192 ;
   keep
   note \"sigmoid: error 1e-3\" at 0:7:8

@@ -103,7 +103,7 @@ type AttributeRule = (
     &'static str,
 );
 
-const ATTRIBUTES: [AttributeRule; 7] = [
+const ATTRIBUTES: [AttributeRule; 8] = [
     (
         "budget",
         &[Place::Circuit],
@@ -133,6 +133,7 @@ const ATTRIBUTES: [AttributeRule; 7] = [
         true,
         "@unroll(4) or @unroll(full)",
     ),
+    ("precision", &[Place::Circuit], &[], true, "@precision(16)"),
     ("pipeline", &[Place::For], &[], true, "@pipeline(off)"),
     ("keep", &[Place::Circuit, Place::Let], &[], false, "@keep"),
     (

@@ -496,6 +496,7 @@ fn attributes_reach_the_graph() {
         "@budget(depth = 3, rotations = 2 * 5)
         @batch(8)
         @precompute(degree = 2, inputs = 1.5)
+        @precision(4 + 0.5)
         @ckks(scale_bits = 40, ring = 16384)
         circuit f(x: secret real[8] in [-1, 1]) -> y: real {
             var s = 0;
@@ -520,6 +521,7 @@ fn attributes_reach_the_graph() {
         meta.precompute.map(|p| (p.degree, p.inputs)),
         Some((2, 1.5))
     );
+    assert_eq!(meta.precision, Some(4.5));
     let entry = module.entry();
     assert!(entry.graph.ids().any(|id| matches!(
         entry.graph.op(id),

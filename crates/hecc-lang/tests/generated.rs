@@ -391,7 +391,7 @@ impl Maker<'_, '_> {
             }),
             _ => Item::Circuit(Circuit {
                 docs: Vec::new(),
-                attributes: m.attributes(&["budget", "batch", "keep"]),
+                attributes: m.attributes(&["budget", "batch", "precision", "keep"]),
                 name: m.name(),
                 params: m.many(0, 4, |m| Param {
                     name: m.name(),
@@ -462,7 +462,7 @@ impl Maker<'_, '_> {
                 };
                 let args = match *name {
                     "budget" => vec![arg(Some(key("depth")), self.expr(0))],
-                    "batch" | "unroll" => vec![arg(None, self.expr(0))],
+                    "batch" | "precision" | "unroll" => vec![arg(None, self.expr(0))],
                     "pipeline" => vec![arg(None, at(ExprKind::Name("off".to_owned())))],
                     _ => Vec::new(),
                 };

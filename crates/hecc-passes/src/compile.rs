@@ -26,8 +26,8 @@ pub struct CompileOptions {
     pub passes: pipeline::Options,
     /// The layout.
     pub layout: LayoutOptions,
-    /// Bits of precision that parameter selection aims at, relative to the declared range of the
-    /// results where that is larger than \[-1, 1\].
+    /// Bits of precision that parameter selection aims at without `@precision`, relative to the
+    /// declared range of the results where that is larger than \[-1, 1\].
     pub target_bits: f64,
     /// Whether the measures at -O 0 are wanted, too.
     pub unoptimized: bool,
@@ -292,7 +292,12 @@ fn compile_beside(
     }
     let scale_options = ScaleOptions {
         overrides: source.meta.ckks,
-        target_bits: options.target_bits - declared_size(source).log2(),
+        target_bits: source
+            .meta
+            .precision
+            .unwrap_or_else(|| options.target_bits - declared_size(source).log2()),
+        asked: source.meta.precision.is_some(),
+        points: scale::points(&flat),
         span,
     };
     let mut diagnostics = Vec::new();

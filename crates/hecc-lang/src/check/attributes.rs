@@ -53,6 +53,13 @@ impl<'a> Checker<'a> {
                     }
                     _ => self.usage(a, "@batch(64)"),
                 },
+                "precision" => match a.args.as_slice() {
+                    [arg] if arg.key.is_none() => {
+                        let value = self.eval(&arg.value)?;
+                        meta.precision = self.real(&value, arg.value.span, "the precision")?;
+                    }
+                    _ => self.usage(a, "@precision(16)"),
+                },
                 "precompute" => {
                     let (mut degree, mut inputs) = (None, None);
                     for arg in &a.args {

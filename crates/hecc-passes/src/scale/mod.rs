@@ -2,9 +2,10 @@
 //!
 //! Four steps, each in its file: ranges of all values ([`ranges`]); which values are rescaled and
 //! which factor waits in a scale (`plan`); levels, primes and operations (`emit`), and rescales moved
-//! behind weighted sums (`sink`); parameters (`select`), with the precision that the noise estimate promises (`estimate`).
+//! behind weighted sums (`sink`); parameters (`select`), with the precision that trials promise
+//! (`estimate`, `trials`).
 //!
-//! Cost: linear in the circuit, but for the outputs that the estimate follows back (at most 16).
+//! Cost: linear in the circuit, and a number of clear evaluations that falls as the circuit grows.
 
 mod emit;
 mod estimate;
@@ -14,6 +15,7 @@ mod select;
 mod sink;
 #[cfg(test)]
 mod tests;
+mod trials;
 
 use hecc_ir::ckks::Ckks;
 use hecc_ir::diag::Diagnostic;
@@ -22,6 +24,7 @@ use hecc_ir::slots::Slots;
 use hecc_params::Parameters;
 
 pub use select::{ScaleOptions, Scaled, check_headroom};
+pub use trials::{Point, points};
 
 /// The code of the error that no secure parameters have room for a circuit, which is otherwise sound.
 pub const NO_ROOM: &str = "E3002";

@@ -12,10 +12,11 @@ use hecc_params::{
 };
 
 use super::emit::{Chain, emit};
-use super::estimate::{Model, precision_bits};
+use super::estimate::Model;
 use super::plan::Plan;
 use super::ranges::{ckks_ranges, slots_ranges};
 use super::sink::sink_rescales;
+use super::trials::{Point, precision_bits};
 
 /// The scale that is tried first, in bits.
 pub(crate) const USUAL_SCALE: u32 = 40;
@@ -27,12 +28,16 @@ const MOST_BITS: u32 = 60;
 const LEAST_SCALE: u32 = 22;
 
 /// What parameter selection is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ScaleOptions {
     /// `@ckks(…)`.
     pub overrides: CkksOverrides,
     /// Bits of precision that the outputs should have.
     pub target_bits: f64,
+    /// Whether the author named that precision: then the smallest scale that reaches it is taken.
+    pub asked: bool,
+    /// Where the precision is tried; empty for anywhere within the ranges of the inputs.
+    pub points: Vec<Point>,
     /// The circuit's place, for messages.
     pub span: Span,
 }
@@ -42,6 +47,8 @@ impl Default for ScaleOptions {
         ScaleOptions {
             overrides: CkksOverrides::default(),
             target_bits: 20.0,
+            asked: false,
+            points: Vec::new(),
             span: Span::default(),
         }
     }
@@ -286,14 +293,16 @@ pub(crate) fn select(
         ));
     }
 
-    let mut best: Option<(f64, Sizes)> = None;
-    let mut chosen = None;
+    let realised = |sizes: Sizes| realise(slots, plan, sizes, security, options);
+    let mut best: Option<Best> = None;
+    let mut chosen: Option<Scaled> = None;
+    let mut guess: Option<Guess> = None;
     for log_n in rings.iter().copied() {
         let budget = budget_of(log_n, security);
         let fits = |scale: u32| needs.sizes(log_n, scale, budget);
         if let Some(scale) = overrides.scale_bits {
-            chosen = fits(scale);
-            if chosen.is_some() {
+            if let Some(sizes) = fits(scale) {
+                chosen = Some(realised(sizes)?);
                 break;
             }
             continue;
@@ -301,53 +310,57 @@ pub(crate) fn select(
         if fits(LEAST_SCALE).is_none() {
             continue;
         }
-        let usual = usual_precision(&ideal, &ranges, log_n, &needs);
-        let guess = |scale: u32| usual + f64::from(scale) - f64::from(USUAL_SCALE);
-        if let Some(sizes) = fits(USUAL_SCALE) {
-            let wanted = (USUAL_SCALE..FAST_BITS).find(|&s| guess(s) >= options.target_bits);
-            chosen = match wanted {
-                Some(USUAL_SCALE) => Some(sizes),
-                Some(scale) => fits(scale),
-                None => fits(FAST_BITS - 1),
-            };
-            if chosen.is_none() {
-                let most = (USUAL_SCALE..FAST_BITS)
-                    .rev()
-                    .find_map(fits)
-                    .unwrap_or(sizes);
-                note_best(&mut best, guess(most.scale), most);
-            }
-        } else if let Some(sizes) = (LEAST_SCALE..USUAL_SCALE).rev().find_map(fits) {
-            if guess(sizes.scale) >= options.target_bits {
-                chosen = Some(sizes);
-            } else {
-                note_best(&mut best, guess(sizes.scale), sizes);
-            }
-        }
-        if chosen.is_some() {
-            break;
-        }
-    }
-    let Some(mut sizes) = chosen.or(best.map(|(_, s)| s)) else {
-        let refusal = does_not_fit(&needs, &rings, security, overrides, span);
-        return Err(where_ranges_grow(slots, refusal));
-    };
-    let mut scaled = realise(slots, plan, sizes, security, span)?;
-    // The guess came from an ideal chain and may be a fraction of a bit off.
-    for _ in 0..2 {
-        let short = (options.target_bits - scaled.precision_bits)
-            .ceil()
-            .max(0.0) as u32;
-        let scale = sizes.scale + short;
-        if short == 0 || scale >= FAST_BITS || overrides.scale_bits.is_some() {
-            break;
-        }
-        let Some(larger) = needs.sizes(sizes.log_n, scale, budget_of(sizes.log_n, security)) else {
-            break;
+        let guess = guess
+            .get_or_insert_with(|| Guess::new(&ideal, &ranges, log_n, &needs, &options.points));
+        let least = if options.asked {
+            LEAST_SCALE
+        } else {
+            USUAL_SCALE
         };
-        sizes = larger;
-        scaled = realise(slots, plan, sizes, security, span)?;
+        let wanted = (least..FAST_BITS - 1)
+            .find(|&s| guess.bits(log_n, s) >= options.target_bits)
+            .unwrap_or(FAST_BITS - 1);
+        let Some(mut sizes) = (LEAST_SCALE..=wanted).rev().find_map(fits) else {
+            continue;
+        };
+        let expected = guess.bits(log_n, sizes.scale);
+        if expected + GUESS < options.target_bits {
+            note_best(&mut best, expected, sizes, None);
+            continue;
+        }
+        let mut scaled = realised(sizes)?;
+        for _ in 0..2 {
+            let short = (options.target_bits - scaled.precision_bits)
+                .ceil()
+                .max(0.0) as u32;
+            let scale = sizes.scale + short;
+            if short == 0 || scale >= FAST_BITS {
+                break;
+            }
+            let Some(larger) = fits(scale) else {
+                break;
+            };
+            sizes = larger;
+            scaled = realised(sizes)?;
+        }
+        if scaled.precision_bits >= options.target_bits {
+            chosen = Some(scaled);
+            break;
+        }
+        let bits = scaled.precision_bits;
+        note_best(&mut best, bits, sizes, Some(scaled));
     }
+    let mut scaled = match (chosen, best) {
+        (Some(scaled), _) => scaled,
+        (None, Some(best)) => match best.scaled {
+            Some(scaled) => scaled,
+            None => realised(best.sizes)?,
+        },
+        (None, None) => {
+            let refusal = does_not_fit(&needs, &rings, security, overrides, span);
+            return Err(where_ranges_grow(slots, refusal));
+        }
+    };
     if security == Security::Insecure {
         scaled.warnings.push(Diagnostic::warning(
             "W3001",
@@ -356,7 +369,9 @@ pub(crate) fn select(
             "`security = 0` switches the check off",
         ));
     }
-    if scaled.precision_bits < options.target_bits && overrides.scale_bits.is_none() {
+    if scaled.precision_bits < options.target_bits
+        && (options.asked || overrides.scale_bits.is_none())
+    {
         scaled.warnings.push(where_ranges_grow(
             slots,
             Diagnostic::warning(
@@ -366,7 +381,10 @@ pub(crate) fn select(
                     "results are promised to {:.1} bits after the binary point, not to {:.1}",
                     scaled.precision_bits, options.target_bits
                 ),
-                "no ring and scale that are secure do better",
+                match overrides.scale_bits {
+                    None => "no ring and scale that are secure do better",
+                    Some(_) => "the scale that `@ckks` fixes is too small",
+                },
             )
             .with_help("declare tighter ranges (`let x in [lo, hi] = …;`), or reduce the depth"),
         ));
@@ -400,27 +418,63 @@ fn where_ranges_grow(slots: &Circuit<Slots>, diagnostic: Diagnostic) -> Diagnost
     }
 }
 
-fn note_best(best: &mut Option<(f64, Sizes)>, precision: f64, sizes: Sizes) {
-    if best.as_ref().is_none_or(|(p, _)| precision > *p) {
-        *best = Some((precision, sizes));
+/// The most precise of the parameters that fell short.
+struct Best {
+    bits: f64,
+    sizes: Sizes,
+    scaled: Option<Scaled>,
+}
+
+fn note_best(best: &mut Option<Best>, bits: f64, sizes: Sizes, scaled: Option<Scaled>) {
+    if best.as_ref().is_none_or(|b| bits > b.bits) {
+        *best = Some(Best {
+            bits,
+            sizes,
+            scaled,
+        });
     }
 }
 
-/// The precision at the usual scale, on an ideal chain.
-fn usual_precision(ideal: &Circuit<Ckks>, ranges: &[Interval], log_n: LogN, needs: &Needs) -> f64 {
-    let q = vec![1u64 << USUAL_SCALE; needs.depth as usize + 1];
-    let p = if needs.switches.is_empty() {
-        vec![]
-    } else {
-        vec![1u64 << FAST_BITS]
-    };
-    let model = Model {
-        log_n,
-        q: &q,
-        p: &p,
-        digit_limbs: 1,
-    };
-    precision_bits(ideal, ranges, &model)
+/// Bits by which a guess may lie below what real primes give.
+const GUESS: f64 = 1.0;
+
+/// The precision on an ideal chain, for one ring and the usual scale.
+struct Guess {
+    log_n: LogN,
+    usual: f64,
+}
+
+impl Guess {
+    fn new(
+        ideal: &Circuit<Ckks>,
+        ranges: &[Interval],
+        log_n: LogN,
+        needs: &Needs,
+        points: &[Point],
+    ) -> Guess {
+        let q = vec![1u64 << USUAL_SCALE; needs.depth as usize + 1];
+        let p = if needs.switches.is_empty() {
+            vec![]
+        } else {
+            vec![1u64 << FAST_BITS]
+        };
+        let model = Model {
+            log_n,
+            q: &q,
+            p: &p,
+            digit_limbs: 1,
+        };
+        Guess {
+            log_n,
+            usual: precision_bits(ideal, ranges, &model, points),
+        }
+    }
+
+    /// The same for another ring and scale: a rounding times the secret grows with the square root of the degree.
+    fn bits(&self, log_n: LogN, scale: u32) -> f64 {
+        let rings = 0.5 * f64::from(log_n.0 - self.log_n.0);
+        self.usual - rings + f64::from(scale) - f64::from(USUAL_SCALE)
+    }
 }
 
 fn does_not_fit(
@@ -460,8 +514,9 @@ fn realise(
     plan: &Plan,
     sizes: Sizes,
     security: Security,
-    span: Span,
+    options: &ScaleOptions,
 ) -> Result<Scaled, Diagnostic> {
+    let span = options.span;
     let levels = plan.depth + sizes.bottom;
     let no_primes = || {
         Diagnostic::error(
@@ -536,7 +591,7 @@ fn realise(
         p: parameters.p(),
         digit_limbs: parameters.digit_limbs(),
     };
-    let precision_bits = precision_bits(&circuit, &ranges, &model);
+    let precision_bits = precision_bits(&circuit, &ranges, &model, &options.points);
     Ok(Scaled {
         circuit,
         parameters,

@@ -675,3 +675,69 @@ fn sums_of_products_are_relinearized_and_rescaled_once_each() {
     let rescales = count(&scaled.circuit, |op| matches!(op, CkksOp::Rescale { .. }));
     assert_eq!((relinearizations, rescales), (2, 4));
 }
+
+#[test]
+fn trials_keep_to_declared_ranges() {
+    // 64·x is declared to stay within [-1, 1], and is squared three times.
+    let make = |declare: bool| {
+        let mut m = Make::new(1, SLOTS, vec![]);
+        let x = m.input(0);
+        let mut y = m.comb(&[(64.0, x)]);
+        if declare {
+            m.builder.declare(y, Interval::UNIT);
+        }
+        for _ in 0..3 {
+            y = m.mul(y, y);
+        }
+        m.finish(&[y])
+    };
+    let kept = lower(&make(true), &ScaleOptions::default()).unwrap();
+    let free = lower(&make(false), &ScaleOptions::default()).unwrap();
+    // d(64x)^8/dx is 512 times as large at 1 as what the declaration allows at its end.
+    assert!(
+        kept.precision_bits > 20.0 && kept.precision_bits > free.precision_bits + 20.0,
+        "{} {}",
+        kept.precision_bits,
+        free.precision_bits
+    );
+    let again = lower(&make(true), &ScaleOptions::default()).unwrap();
+    assert_eq!(
+        kept.precision_bits.to_bits(),
+        again.precision_bits.to_bits()
+    );
+}
+
+#[test]
+fn the_precision_that_is_asked_for_decides_the_scale() {
+    let mut m = Make::new(2, SLOTS, vec![]);
+    let (x, y) = (m.input(0), m.input(1));
+    let mut z = m.mul(x, y);
+    z = m.mul(z, z);
+    let circuit = m.finish(&[z]);
+    let mut before: Option<Scaled> = None;
+    for bits in [4.0, 9.5, 18.0, 26.0] {
+        let options = ScaleOptions {
+            target_bits: bits,
+            asked: true,
+            ..ScaleOptions::default()
+        };
+        let scaled = lower(&circuit, &options).unwrap();
+        check_against(&circuit, &scaled);
+        assert!(scaled.precision_bits >= bits, "{bits}");
+        assert!(scaled.warnings.is_empty());
+        if let Some(before) = &before {
+            assert!(scaled.parameters.log_qp() >= before.parameters.log_qp());
+            assert!(scaled.parameters.log_n() >= before.parameters.log_n());
+        }
+        before = Some(scaled);
+    }
+    // No ring has so much; what there is comes with a warning.
+    let options = ScaleOptions {
+        target_bits: 60.0,
+        asked: true,
+        ..ScaleOptions::default()
+    };
+    let most = lower(&circuit, &options).unwrap();
+    assert_eq!(most.warnings[0].code, "W3002");
+    assert!(most.precision_bits > before.unwrap().precision_bits);
+}
