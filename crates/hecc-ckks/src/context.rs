@@ -27,20 +27,37 @@ pub struct Options {
     /// Spread single operations over limbs with rayon. Off by default: a caller that runs many
     /// independent operations parallelises better over those.
     pub parallel: bool,
-    /// Use the portable kernels even where the processor has faster ones. Results are the same bit
-    /// for bit. (The NTT library chooses its own path; its results do not depend on it either.)
+    /// Use portable code alone, transforms included, even where the processor has faster instructions.
+    /// Results are the same bit for bit.
     pub portable: bool,
+    /// Use AVX2 at most, as on a processor without AVX-512. Results are the same bit for bit.
+    pub avx2: bool,
 }
 
 impl Options {
-    /// The defaults, with the portable kernels if the environment variable `HECC_PORTABLE` is `1`.
-    /// For binaries, benches and tests; nothing else in this crate looks at the environment.
+    /// The defaults, with portable code alone if the environment variable `HECC_PORTABLE` is `1`, and with
+    /// AVX2 at most if `HECC_SIMD` is `avx2`. For binaries, benches and tests; nothing else in this
+    /// crate looks at the environment.
     pub fn from_environment() -> Options {
+        let is = |name: &str, value: &str| std::env::var_os(name).is_some_and(|v| v == value);
         Options {
-            portable: std::env::var_os("HECC_PORTABLE").is_some_and(|v| v == "1"),
+            portable: is("HECC_PORTABLE", "1"),
+            avx2: is("HECC_SIMD", "avx2"),
             ..Options::default()
         }
     }
+}
+
+/// Bytes of polynomials: of plaintexts, ciphertexts, keys but those that switch, and of what an operation
+/// needs while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// In use.
+    pub live: usize,
+    /// Kept for use again.
+    pub idle: usize,
+    /// The most that both were at once.
+    pub peak: usize,
 }
 
 /// Checked parameters with their NTT tables and constants. Cheap to clone, shared between threads.
@@ -107,7 +124,14 @@ impl Context {
             return Err(Error::TooManyPrimes(MAX_PRIMES));
         }
         let n = parameters.log_n().degree();
-        let path = Path::detect(options.portable);
+        let path = match options {
+            Options {
+                avx2: true,
+                portable: false,
+                ..
+            } => Path::without_avx512(),
+            _ => Path::detect(options.portable),
+        };
         let primes = parameters
             .q()
             .iter()
@@ -193,6 +217,19 @@ impl Context {
     /// Whether the AVX-512 IFMA kernels are in use.
     pub fn accelerated(&self) -> bool {
         self.inner.path == Path::Ifma
+    }
+
+    /// The memory of this context's polynomials, those of its clones included. Switching keys are counted by
+    /// [`EvaluationKeys::memory`](crate::EvaluationKeys::memory).
+    pub fn memory(&self) -> Memory {
+        let [live, idle, peak] = self.inner.pool.words().map(|words| 8 * words);
+        Memory { live, idle, peak }
+    }
+
+    /// Gives idle buffers back to the system, and forgets the peak of [`Context::memory`].
+    pub fn release_memory(&self) {
+        self.inner.pool.release();
+        self.inner.pool.forget_peak();
     }
 
     pub(crate) fn n(&self) -> usize {

@@ -72,7 +72,7 @@ mod ring;
 mod wire;
 
 pub use ciphertext::{Ciphertext, ExtendedPlaintext, Plaintext, SeededCiphertext};
-pub use context::{Context, Options};
+pub use context::{Context, Memory, Options};
 pub use error::{Error, Result};
 pub use keys::{EvaluationKeyRequest, EvaluationKeys, KeySwitchKey, PublicKey, SecretKey};
 pub use keyswitch::Weight;

@@ -391,9 +391,14 @@ fn everything_in_parallel_and_portable() {
     repertoire(parameters(11, 49, 5, 2), parallel, 512);
     let portable = Options {
         portable: true,
-        parallel: false,
+        ..Options::default()
     };
     repertoire(parameters(11, 49, 4, 2), portable, 512);
+    let avx2 = Options {
+        avx2: true,
+        ..Options::default()
+    };
+    repertoire(parameters(11, 49, 4, 2), avx2, 512);
 }
 
 #[test]
@@ -409,9 +414,10 @@ fn one_slot_behaves() {
 
 #[test]
 fn portable_and_fast_give_the_same_bytes() {
-    let bytes = |portable: bool| {
+    let bytes = |portable: bool, avx2: bool| {
         let options = Options {
             portable,
+            avx2,
             parallel: !portable,
         };
         let mut b = bench(parameters(11, 49, 6, 2), &[1, 5], options);
@@ -442,7 +448,9 @@ fn portable_and_fast_give_the_same_bytes() {
         all.push(b.keys.to_bytes(c).unwrap());
         all
     };
-    assert!(bytes(true) == bytes(false));
+    let portable = bytes(true, false);
+    assert!(portable == bytes(false, false));
+    assert!(portable == bytes(false, true));
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn matrix(context: &Context, rows: usize, columns: usize, level: u32) {
 
 #[test]
 fn matrices_of_many_shapes() {
-    let context = context(3, 1, Options::default());
+    let context = context(3, 1, Options::from_environment());
     for (rows, columns) in [(32, 32), (5, 64), (33, 7), (1, 16), (16, 1), (1, 1)] {
         matrix(&context, rows, columns, 2);
     }
@@ -104,6 +104,7 @@ fn digits_of_two_limbs_in_parallel_and_portable() {
     let options = Options {
         parallel: true,
         portable: true,
+        avx2: false,
     };
     matrix(&context(4, 2, options), 40, 40, 3);
 }
@@ -111,7 +112,7 @@ fn digits_of_two_limbs_in_parallel_and_portable() {
 /// Full vectors, where nothing repeats, and two and four copies, which are too few to keep one of.
 #[test]
 fn few_diagonals_of_long_vectors() {
-    let context = context(2, 1, Options::default());
+    let context = context(2, 1, Options::from_environment());
     for slots in [1024, 512, 256, 128, 8] {
         let steps = [0, 1, -1, slots as i32 / 2 + 3, 7];
         let diagonals: Vec<(RotationStep, Vec<f64>)> = steps
@@ -132,7 +133,7 @@ fn few_diagonals_of_long_vectors() {
 
 #[test]
 fn a_short_vector_is_repeated() {
-    let context = context(2, 1, Options::default());
+    let context = context(2, 1, Options::from_environment());
     let x = sample(4, 1);
     let shift = Diagonals::new(16, [(RotationStep(5), vec![0.5; 16])]).unwrap();
     let expected: Vec<f64> = (0..16).map(|i| 0.5 * x[(i + 5) % 4]).collect();
@@ -142,7 +143,7 @@ fn a_short_vector_is_repeated() {
 /// Each kind of weight in one sum, and two sums from the same copies.
 #[test]
 fn sums_with_weights_of_every_kind() {
-    let context = context(3, 1, Options::default());
+    let context = context(3, 1, Options::from_environment());
     let log_n = context.parameters().log_n();
     let mut randomness = Randomness::deterministic([4; 32]);
     let secret = context.secret_key(&mut randomness);
@@ -207,7 +208,7 @@ fn sums_with_weights_of_every_kind() {
 
 #[test]
 fn maps_that_do_not_fit_are_refused() {
-    let context = context(2, 1, Options::default());
+    let context = context(2, 1, Options::from_environment());
     assert!(matches!(
         Diagonals::from_matrix(&[1.0; 5], 2, 3),
         Err(Error::Lengths { .. })

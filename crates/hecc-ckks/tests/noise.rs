@@ -4,7 +4,9 @@ use hecc_ckks::params::{
     GaloisElement, Level, LogN, Parameters, ParametersLiteral, RotationStep, Scale, Security,
     noise, ntt_prime_nearest, ntt_primes_below,
 };
-use hecc_ckks::{Ciphertext, Complex64, Context, EvaluationKeyRequest, Randomness, SecretKey};
+use hecc_ckks::{
+    Ciphertext, Complex64, Context, EvaluationKeyRequest, Options, Randomness, SecretKey,
+};
 
 const SCALE: Scale = Scale((1u64 << 40) as f64);
 
@@ -42,7 +44,7 @@ fn measure(special: usize, slots: usize) {
     }
     let p = ntt_primes_below(log_n, 1 << 45, special, &q);
     let digit_limbs = special;
-    let context = Context::new(
+    let context = Context::with_options(
         Parameters::new(ParametersLiteral {
             log_n,
             q: q.clone(),
@@ -52,6 +54,7 @@ fn measure(special: usize, slots: usize) {
             security: Security::Insecure,
         })
         .unwrap(),
+        Options::from_environment(),
     )
     .unwrap();
     let mut randomness = Randomness::deterministic([9; 32]);

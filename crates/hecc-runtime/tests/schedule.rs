@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hecc_ckks::{Context, Randomness};
+use hecc_ckks::{Context, Options, Randomness};
 use hecc_ir::ckks::{Ckks, CkksInput, CkksOp, CkksType};
 use hecc_ir::graph::Module;
 use hecc_ir::graph::{Circuit, Interval, NodeId, Real};
@@ -207,7 +207,8 @@ fn check(program: &Program) {
             .map(|i| pack(&circuit.meta, &i.packed, &bindings).unwrap())
             .collect()
     };
-    let context = Context::new(program.parameters.clone()).unwrap();
+    let context =
+        Context::with_options(program.parameters.clone(), Options::from_environment()).unwrap();
     let mut randomness = Randomness::deterministic([5; 32]);
     let secret = context.secret_key(&mut randomness);
     let request = evaluation_keys_needed(circuit, LogN(10));
@@ -404,7 +405,8 @@ fn lockstep_finds_the_first_wrong_node() {
     let circuit = &program.circuit;
     let bindings = bindings(&program);
     let plains = resolve_plains(&program, &bindings).unwrap();
-    let context = Context::new(program.parameters.clone()).unwrap();
+    let context =
+        Context::with_options(program.parameters.clone(), Options::from_environment()).unwrap();
     let mut randomness = Randomness::deterministic([6; 32]);
     let secret = context.secret_key(&mut randomness);
     let keys = hecc_ckks::EvaluationKeys::none();
@@ -432,7 +434,8 @@ fn what_does_not_fit_is_an_error() {
     let program = b.program();
     let bindings = bindings(&program);
     let plains = resolve_plains(&program, &bindings).unwrap();
-    let context = Context::new(program.parameters.clone()).unwrap();
+    let context =
+        Context::with_options(program.parameters.clone(), Options::from_environment()).unwrap();
     let mut randomness = Randomness::deterministic([7; 32]);
     let secret = context.secret_key(&mut randomness);
     let with = EncryptWith::Secret(&secret);

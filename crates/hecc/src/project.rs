@@ -198,7 +198,11 @@ fn warn_insecure() {
 
 /// The engine for a program's parameters.
 pub(crate) fn context(program: &Program) -> Outcome<Context> {
-    Context::new(program.parameters.clone()).map_err(Failure::internal)
+    Context::with_options(
+        program.parameters.clone(),
+        hecc_ckks::Options::from_environment(),
+    )
+    .map_err(Failure::internal)
 }
 
 /// Whether a program's parameters promise no security.

@@ -8,6 +8,7 @@ pub(crate) mod ntt;
 mod poly;
 mod pool;
 pub(crate) mod sampling;
+mod scalar_ntt;
 #[cfg(test)]
 mod tests;
 

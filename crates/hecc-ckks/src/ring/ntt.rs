@@ -4,6 +4,7 @@ use tfhe_ntt::prime64::Plan;
 
 use super::kernels::Path;
 use super::modulus::Modulus;
+use super::scalar_ntt::ScalarNtt;
 use crate::{Error, Result};
 
 /// A prime with its NTT. Values come out in bit-reversed order: place i holds the value at
@@ -18,11 +19,33 @@ pub(crate) struct Ntt {
     pub(crate) n_inv_mont: u64,
 }
 
-/// Two transforms with the same results.
+/// Transforms with the same results.
 enum Transform {
-    Library(Box<Plan>),
+    Library(Plain),
     #[cfg(target_arch = "x86_64")]
     Ifma(super::kernels::ntt::Tables),
+}
+
+/// Whole transforms, nothing taken along.
+enum Plain {
+    Library(Box<Plan>),
+    Scalar(ScalarNtt),
+}
+
+impl Plain {
+    fn fwd(&self, limb: &mut [u64]) {
+        match self {
+            Plain::Library(plan) => plan.fwd(limb),
+            Plain::Scalar(tables) => tables.forward(limb),
+        }
+    }
+
+    fn inv(&self, limb: &mut [u64]) {
+        match self {
+            Plain::Library(plan) => plan.inv(limb),
+            Plain::Scalar(tables) => tables.inverse(limb),
+        }
+    }
 }
 
 impl Ntt {
@@ -97,19 +120,26 @@ impl Ntt {
 
 impl Transform {
     fn new(n: usize, modulus: &Modulus, plan: Plan) -> Transform {
-        #[cfg(target_arch = "x86_64")]
-        if modulus.path == Path::Ifma {
+        let roots = || {
             // The transform of X has ψ itself at its first place.
             let mut x = vec![0; n];
             x[1] = 1;
             plan.fwd(&mut x);
             let root = x[0];
-            let inverse = modulus.leave(modulus.inverse(modulus.enter(root)));
+            (root, modulus.leave(modulus.inverse(modulus.enter(root))))
+        };
+        #[cfg(target_arch = "x86_64")]
+        if modulus.path == Path::Ifma {
+            let (root, inverse) = roots();
             if let Some(tables) = super::kernels::ntt::Tables::new(n, modulus, root, inverse) {
                 return Transform::Ifma(tables);
             }
         }
-        let _ = (n, modulus);
-        Transform::Library(Box::new(plan))
+        // The library knows no way to switch its instructions off, and takes larger primes.
+        if modulus.path == Path::Portable && modulus.q < 1 << 62 {
+            let (root, inverse) = roots();
+            return Transform::Library(Plain::Scalar(ScalarNtt::new(n, modulus.q, root, inverse)));
+        }
+        Transform::Library(Plain::Library(Box::new(plan)))
     }
 }

@@ -63,7 +63,7 @@ impl<D: Domain> Poly<D> {
     /// own.
     pub(crate) fn short(pool: &Pool, n: usize, limbs: usize) -> Poly<D> {
         Poly {
-            words: super::zeros(n * limbs),
+            words: pool.apart(n * limbs),
             n,
             limbs,
             pool: pool.clone(),
@@ -113,7 +113,11 @@ impl<D: Domain> Poly<D> {
 impl<D: Domain> Drop for Poly<D> {
     fn drop(&mut self) {
         let words = std::mem::replace(&mut self.words, Words::new(super::pool::ALIGN));
-        self.pool.give(words);
+        if self.n == self.pool.degree() {
+            self.pool.give(words);
+        } else {
+            self.pool.discard(words);
+        }
     }
 }
 

@@ -59,8 +59,20 @@ struct Shared {
 }
 
 struct State {
+    /// Words in use.
+    out: usize,
+    /// Limbs kept for use again.
     kept: usize,
+    /// Most words in use and kept at once.
+    peak: usize,
     free: Vec<Vec<Words>>,
+}
+
+impl State {
+    fn add(&mut self, n: usize, words: usize) {
+        self.out += words;
+        self.peak = self.peak.max(self.out + self.kept * n);
+    }
 }
 
 impl Pool {
@@ -70,7 +82,9 @@ impl Pool {
                 n,
                 most: most_limbs,
                 state: Mutex::new(State {
+                    out: 0,
                     kept: 0,
+                    peak: 0,
                     free: Vec::new(),
                 }),
             }),
@@ -93,24 +107,56 @@ impl Pool {
             if let Some(words) = &found {
                 state.kept -= words.len() / self.shared.n;
             }
+            let size = found.as_ref().map_or(limbs * self.shared.n, |w| w.len());
+            state.add(self.shared.n, size);
             found
         };
         found.unwrap_or_else(|| zeros(limbs * self.shared.n))
     }
 
+    /// Takes a buffer from [`Self::take`] back.
     pub(crate) fn give(&self, words: Words) {
         let limbs = words.len() / self.shared.n;
-        if limbs == 0 || !words.len().is_multiple_of(self.shared.n) {
-            return;
-        }
         let mut state = lock(&self.shared.state);
-        if state.kept + limbs <= self.shared.most {
+        state.out -= words.len();
+        if limbs > 0 && state.kept + limbs <= self.shared.most {
             if state.free.len() <= limbs {
                 state.free.resize_with(limbs + 1, Vec::new);
             }
             state.kept += limbs;
             state.free[limbs].push(words);
         }
+    }
+
+    /// `len` zeros in a buffer of their own, for [`Self::discard`].
+    pub(crate) fn apart(&self, len: usize) -> Words {
+        lock(&self.shared.state).add(self.shared.n, len);
+        zeros(len)
+    }
+
+    /// Gives a buffer from [`Self::apart`] back to the allocator.
+    pub(crate) fn discard(&self, words: Words) {
+        lock(&self.shared.state).out -= words.len();
+    }
+
+    /// Gives idle buffers back to the allocator.
+    pub(crate) fn release(&self) {
+        let mut state = lock(&self.shared.state);
+        state.kept = 0;
+        let idle = std::mem::take(&mut state.free);
+        drop(state);
+        drop(idle);
+    }
+
+    /// Words in use, kept, and most of both at once since [`Self::forget_peak`].
+    pub(crate) fn words(&self) -> [usize; 3] {
+        let state = lock(&self.shared.state);
+        [state.out, state.kept * self.shared.n, state.peak]
+    }
+
+    pub(crate) fn forget_peak(&self) {
+        let mut state = lock(&self.shared.state);
+        state.peak = state.out + state.kept * self.shared.n;
     }
 }
 

@@ -15,7 +15,7 @@ use std::panic::{RefUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use generate::{Program, Size};
-use hecc_ckks::{Context, Randomness};
+use hecc_ckks::{Context, Options as Engine, Randomness};
 use hecc_ir::algebra::Clear;
 use hecc_ir::graph::Module;
 use hecc_ir::interp::{TensorValue, eval_module};
@@ -125,7 +125,8 @@ fn run_encrypted(program: &Program, lowered: &hecc_ir::program::Program) {
     let bindings = bindings(program, lowered);
     let plains = resolve_plains(lowered, &bindings).expect("the public part evaluates");
     let circuit = &lowered.circuit;
-    let context = Context::new(lowered.parameters.clone()).expect("parameters are checked");
+    let context = Context::with_options(lowered.parameters.clone(), Engine::from_environment())
+        .expect("parameters are checked");
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&program.seed.to_le_bytes());
     let mut randomness = Randomness::deterministic(seed);

@@ -26,10 +26,16 @@ impl Path {
             return Path::Portable;
         }
         #[cfg(target_arch = "x86_64")]
+        if ifma::available() {
+            return Path::Ifma;
+        }
+        Path::without_avx512()
+    }
+
+    /// The fastest that this processor has beside AVX-512.
+    pub(crate) fn without_avx512() -> Path {
+        #[cfg(target_arch = "x86_64")]
         {
-            if ifma::available() {
-                return Path::Ifma;
-            }
             if std::arch::is_x86_feature_detected!("avx2")
                 && std::arch::is_x86_feature_detected!("bmi2")
                 && std::arch::is_x86_feature_detected!("adx")
