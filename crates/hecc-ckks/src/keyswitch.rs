@@ -15,6 +15,7 @@ use crate::encoder::enter_float;
 use crate::ring::automorphism::{Factor, Permutation};
 use crate::ring::basis::Converter;
 use crate::ring::kernels::KeyRow;
+use crate::ring::modulus::Modulus;
 use crate::ring::{Coeff, Eval, Poly};
 use crate::{Ciphertext, Error, EvaluationKeys, ExtendedPlaintext, KeySwitchKey, Result};
 
@@ -51,6 +52,18 @@ pub(crate) enum TermWeight<'a> {
     One,
     Integer(f64),
     Plain(&'a ExtendedPlaintext),
+}
+
+impl<'a> TermWeight<'a> {
+    /// The weight modulo the prime of extended limb `j` of a polynomial at `level`.
+    fn factor(&self, m: &Modulus, level: Level, j: usize) -> Factor<'a> {
+        match *self {
+            TermWeight::One => Factor::Number(m.enter(1)),
+            TermWeight::Integer(w) => Factor::Number(enter_float(m, w)),
+            TermWeight::Plain(p) if p.repeat == 1 => Factor::Limb(p.limb(level, j)),
+            TermWeight::Plain(p) => Factor::Runs(p.limb(level, j), p.repeat),
+        }
+    }
 }
 
 /// Fewest limbs of a result of which each is computed from beginning to end by one thread.
@@ -730,42 +743,61 @@ impl Context {
             let m = self.modulus(prime);
             s0.fill(0);
             s1.fill(0);
-            let mut work: Poly<Eval> = self.uninit(3);
-            let (t0, rest) = work.words_mut().split_at_mut(n);
-            let (t1, spread) = rest.split_at_mut(n);
-            self.with_digits(&digits, j, |x| {
-                for (term, permutation) in checked.iter().zip(&permutations) {
-                    match (term.rotation, permutation) {
-                        (Some((key, _)), Some(_)) => {
-                            let row = self.key_row(key, a.level, j);
-                            if j < limbs {
-                                let c = [a.polys[0].limb(j)];
-                                m.key_dot(t0, t1, x, &row, &c, down.product[j]);
-                            } else {
-                                m.key_dot(t0, t1, x, &row, &[], 0);
-                            }
-                        }
-                        _ if j < limbs => {
-                            m.mul_const_to(t0, a.polys[0].limb(j), down.product[j]);
-                            m.mul_const_to(t1, a.polys[1].limb(j), down.product[j]);
-                        }
-                        _ => continue,
+            let p = down.product.get(j).copied().unwrap_or(0);
+            let mut turned = Vec::with_capacity(checked.len());
+            for (term, permutation) in checked.iter().zip(&permutations) {
+                match (term.rotation, permutation) {
+                    (Some((key, _)), Some(permutation)) => {
+                        let row = self.key_row(key, a.level, j);
+                        let weight = term.weight.factor(m, a.level, j);
+                        turned.push((row, permutation, weight));
                     }
-                    let weight = match &term.weight {
-                        TermWeight::One => Factor::Number(m.enter(1)),
-                        TermWeight::Integer(w) => Factor::Number(enter_float(m, *w)),
-                        TermWeight::Plain(p) => Factor::Limb(p.spread(a.level, j, spread)),
-                    };
-                    for (s, t) in [(&mut *s0, &*t0), (&mut *s1, &*t1)] {
-                        match (permutation, weight) {
-                            (Some(p), weight) => p.mul_add_assign(m, s, t, weight),
-                            (None, Factor::Limb(w)) => m.mul_add_assign(s, t, w),
-                            (None, Factor::Number(w)) => m.mul_const_add_assign(s, t, w),
-                        }
-                    }
+                    _ if j < limbs => self.add_still(m, [&mut *s0, &mut *s1], a, j, p, term),
+                    _ => {}
+                }
+            }
+            let Some((first, ..)) = turned.first() else {
+                return;
+            };
+            self.with_digit_blocks(&digits, j, first, |block, x| {
+                let added: &[&[u64]] = if j < limbs {
+                    &[&a.polys[0].limb(j)[block.clone()]]
+                } else {
+                    &[]
+                };
+                for (row, permutation, weight) in &turned {
+                    let row = row.from(block.start);
+                    let sums = [&mut *s0, &mut *s1];
+                    permutation.key_dot_add(m, sums, block.start, x, &row, added, p, *weight);
                 }
             });
         });
         Ok((sums, slots))
+    }
+
+    /// Adds a term that is not rotated to limb `j` of the sums, times P.
+    fn add_still(
+        &self,
+        m: &Modulus,
+        sums: [&mut [u64]; 2],
+        a: &Ciphertext,
+        j: usize,
+        p: u64,
+        term: &Term<'_>,
+    ) {
+        let n = self.n();
+        let mut work: Poly<Eval> = self.uninit(2);
+        let (t, spread) = work.words_mut().split_at_mut(n);
+        let weight = match &term.weight {
+            TermWeight::Plain(p) => Factor::Limb(p.spread(a.level, j, spread)),
+            other => other.factor(m, a.level, j),
+        };
+        for (sum, poly) in sums.into_iter().zip(&a.polys) {
+            m.mul_const_to(t, poly.limb(j), p);
+            match weight {
+                Factor::Number(w) => m.mul_const_add_assign(sum, t, w),
+                Factor::Limb(w) | Factor::Runs(w, _) => m.mul_add_assign(sum, t, w),
+            }
+        }
     }
 }

@@ -6,9 +6,9 @@
 
 use hecc_params::GaloisElement;
 
-use super::kernels::Path;
 #[cfg(target_arch = "x86_64")]
 use super::kernels::ifma;
+use super::kernels::{KeyRow, Path};
 use super::modulus::Modulus;
 
 pub(crate) struct Permutation {
@@ -109,20 +109,55 @@ impl Permutation {
         weight: Factor<'_>,
     ) {
         assert!(input.len() == 8 * self.source.len() && acc.len() == input.len());
-        if let Factor::Limb(w) = weight {
-            assert!(w.len() == input.len());
-        }
+        weight.check(input.len());
         #[cfg(target_arch = "x86_64")]
         if m.path == Path::Ifma {
             ifma::permuted_mul_add(m, acc, input, weight, &self.source, &self.within);
             return;
         }
         for (i, acc) in acc.iter_mut().enumerate() {
-            let w = match weight {
-                Factor::Number(w) => w,
-                Factor::Limb(w) => w[i],
-            };
-            *acc = m.add(*acc, m.mul(input[self.source_of(i)], w));
+            *acc = m.add(*acc, m.mul(input[self.source_of(i)], weight.at(i)));
+        }
+    }
+
+    /// sums += weight/R times the permuted pair that [`Modulus::key_dot`] makes of a block of coefficients from
+    /// `start` on: `x`, `key` and `c` are those of the block, sums and weight whole limbs.
+    #[expect(clippy::too_many_arguments, reason = "the operands of one kernel")]
+    pub(crate) fn key_dot_add(
+        &self,
+        m: &Modulus,
+        sums: [&mut [u64]; 2],
+        start: usize,
+        x: &[&[u64]],
+        key: &KeyRow<'_>,
+        c: &[&[u64]],
+        p: u64,
+        weight: Factor<'_>,
+    ) {
+        let n = 8 * self.target.len();
+        let count = x.first().map_or(0, |x| x.len());
+        assert!(sums.iter().all(|s| s.len() == n) && start.is_multiple_of(8) && start + count <= n);
+        weight.check(n);
+        let blocks = start / 8..(start + count) / 8;
+        let (target, within) = (&self.target[blocks.clone()], &self.within_target[blocks]);
+        #[cfg(target_arch = "x86_64")]
+        if m.path == Path::Ifma {
+            ifma::permuted_key_dot_add(m, sums, x, key, c, p, weight, target, within);
+            return;
+        }
+        let [s0, s1] = sums;
+        let (mut t0, mut t1) = ([0; 8], [0; 8]);
+        for (i, (&target, within)) in target.iter().zip(within).enumerate() {
+            let part = 8 * i..8 * i + 8;
+            let x: Vec<&[u64]> = x.iter().map(|x| &x[part.clone()]).collect();
+            let c: Vec<&[u64]> = c.iter().map(|c| &c[part.clone()]).collect();
+            m.key_dot(&mut t0, &mut t1, &x, &key.from(8 * i), &c, p);
+            for (lane, from) in within.to_le_bytes().into_iter().enumerate() {
+                let to = 8 * target as usize + lane;
+                let w = weight.at(to);
+                s0[to] = m.add(s0[to], m.mul(t0[from as usize & 7], w));
+                s1[to] = m.add(s1[to], m.mul(t1[from as usize & 7], w));
+            }
         }
     }
 
@@ -138,6 +173,26 @@ pub(crate) enum Factor<'a> {
     Number(u64),
     /// A number for each value.
     Limb(&'a [u64]),
+    /// A number for so many neighbours each, a multiple of 8.
+    Runs(&'a [u64], usize),
+}
+
+impl Factor<'_> {
+    fn at(&self, i: usize) -> u64 {
+        match *self {
+            Factor::Number(w) => w,
+            Factor::Limb(w) => w[i],
+            Factor::Runs(w, length) => w[i / length],
+        }
+    }
+
+    fn check(&self, n: usize) {
+        match *self {
+            Factor::Number(_) => {}
+            Factor::Limb(w) => assert!(w.len() == n),
+            Factor::Runs(w, length) => assert!(length % 8 == 0 && w.len() * length == n),
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

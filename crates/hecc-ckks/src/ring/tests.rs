@@ -176,6 +176,40 @@ fn kernels_agree_on_all_paths() {
                                 m.key_dot(o, &mut o1, &x, &key, c, q - 1);
                                 m.mul_assign(o, &o1);
                             });
+                            let permutation = Permutation::new(n, GaloisElement(25));
+                            for weight in [
+                                Factor::Limb(&t),
+                                Factor::Number(q - 1),
+                                Factor::Runs(&t[..n / 8], 8),
+                            ] {
+                                let (mut t0, mut t1) = (d.clone(), d.clone());
+                                m.key_dot(&mut t0, &mut t1, &x, &key, c, q - 1);
+                                let (mut s0, mut s1) = (d.clone(), d.clone());
+                                permutation.mul_add_assign(m, &mut s0, &t0, weight);
+                                permutation.mul_add_assign(m, &mut s1, &t1, weight);
+                                let (mut r0, mut r1) = (d.clone(), d.clone());
+                                for start in [0, n / 2] {
+                                    let part = start..start + n / 2;
+                                    let x: Vec<&[u64]> =
+                                        x.iter().map(|x| &x[part.clone()]).collect();
+                                    let c: Vec<&[u64]> =
+                                        c.iter().map(|c| &c[part.clone()]).collect();
+                                    let (key, sums) = (key.from(start), [&mut r0[..], &mut r1]);
+                                    permutation.key_dot_add(
+                                        m,
+                                        sums,
+                                        start,
+                                        &x,
+                                        &key,
+                                        &c,
+                                        q - 1,
+                                        weight,
+                                    );
+                                }
+                                assert!(r0 == s0 && r1 == s1);
+                                with(&|o| o.copy_from_slice(&r0));
+                                with(&|o| o.copy_from_slice(&r1));
+                            }
                         }
                     }
                     let signed: Vec<i64> = a
@@ -190,6 +224,7 @@ fn kernels_agree_on_all_paths() {
                     with(&|o| permutation.sub_mul_const_to(m, o, &a, &t, c));
                     with(&|o| permutation.mul_add_assign(m, o, &a, Factor::Limb(&b)));
                     with(&|o| permutation.mul_add_assign(m, o, &a, Factor::Number(c)));
+                    with(&|o| permutation.mul_add_assign(m, o, &a, Factor::Runs(&b[..n / 16], 16)));
                     for p in [q, (1 << 50) - 27, (1 << 25) + 1] {
                         let y: Vec<u64> = a.iter().map(|x| x % p.min(1 << 50)).collect();
                         with(&|o| m.centre_to(o, &y, p.min((1 << 50) - 1)));
@@ -346,8 +381,10 @@ fn automorphisms_in_ntt_form_are_those_of_coefficients() {
 #[test]
 fn base_conversion_gives_the_centred_representative() {
     // With primes that are too large for the packed form, and without.
-    let small: Vec<u64> = primes().into_iter().filter(|q| *q < 1 << 49).collect();
-    assert!(small.len() > 3);
+    let small: Vec<u64> = primes().into_iter().filter(|q| *q < 1 << 50).collect();
+    let mut small = small;
+    small.extend(ntt_primes_below(LogN(10), 1 << 48, 3, &[]));
+    assert!(small.len() > 8);
     for path in [Path::Portable, Path::detect(false)] {
         for (n, moduli) in [
             (1024, primes()),
@@ -380,15 +417,15 @@ fn base_conversion_gives_the_centred_representative() {
 /// Primes of the largest ring here, one of each kind that the transforms tell apart.
 fn large_ring_primes() -> Vec<u64> {
     let log_n = LogN(15);
-    let mut primes = ntt_primes_below(log_n, 1 << 49, 1, &[]);
-    primes.extend(ntt_primes_below(log_n, 1 << 46, 1, &[]));
+    let mut primes = ntt_primes_below(log_n, 1 << 50, 1, &[]);
+    primes.extend(ntt_primes_below(log_n, 1 << 49, 1, &[]));
     primes.push(ntt_prime_nearest(log_n, 2f64.powi(40), 1 << 50, &[]).unwrap());
     primes
 }
 
 /// Those that have only the transform of the library.
 fn large_ring_primes_above() -> Vec<u64> {
-    ntt_primes_below(LogN(15), 1 << 50, 1, &[])
+    ntt_primes_below(LogN(15), 1 << 61, 1, &[])
 }
 
 fn check_base_conversion(path: Path, n: usize, ntts: &[Ntt], sources: Vec<usize>) {

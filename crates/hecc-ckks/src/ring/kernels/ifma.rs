@@ -270,15 +270,11 @@ define! {
         }
     }
     fn key_dot(m, out0: &mut [u64], out1: &mut [u64], x: &[&[u64]], key: &KeyRow<'_>, c: &[&[u64]], p: u64) {
-        match x.len() {
-            1 => key_dot_few::<1>(m, out0, out1, x, key, c, p),
-            2 => key_dot_few::<2>(m, out0, out1, x, key, c, p),
-            3 => key_dot_few::<3>(m, out0, out1, x, key, c, p),
-            4 => key_dot_few::<4>(m, out0, out1, x, key, c, p),
-            5 => key_dot_few::<5>(m, out0, out1, x, key, c, p),
-            6 => key_dot_few::<6>(m, out0, out1, x, key, c, p),
-            _ => key_dot_few::<0>(m, out0, out1, x, key, c, p),
-        }
+        let n = out0.len();
+        same_length!(n, out1.len());
+        let to = Halves(out0.as_mut_ptr(), out1.as_mut_ptr());
+        // SAFETY: both halves take n values.
+        unsafe { key_dot_to(m, n, x, key, c, p, to) }
     }
     fn dot(m, out: &mut [u64], terms: &[(&[u64], &[u64])]) {
         let n = out.len();
@@ -530,22 +526,12 @@ pub(crate) fn permuted_mul_add(
         let n = acc.len();
         same_length!(n, input.len(), 8 * source.len(), 8 * within.len());
         let k = constants(m);
-        let (number, limb) = match weight {
-            Factor::Number(w) => (_mm512_set1_epi64(w as i64), None),
-            Factor::Limb(w) => {
-                same_length!(n, w.len());
-                (k.zero, Some(w.as_ptr()))
-            }
-        };
         for block in 0..n / LANES {
             let i = block * LANES;
             // SAFETY: a permutation's sources are blocks of a limb; all limbs have n words.
             unsafe {
                 let x = load_permuted(input.as_ptr(), source, within, block);
-                let w = match limb {
-                    Some(w) => load(w, i),
-                    None => number,
-                };
+                let w = weight_at(weight, i);
                 let sum = add1(k, load(acc.as_ptr(), i), mul1(k, x, w));
                 store(acc.as_mut_ptr(), i, sum);
             }
@@ -555,20 +541,146 @@ pub(crate) fn permuted_mul_add(
     unsafe { compiled(m, acc, input, weight, source, within) }
 }
 
-/// [`Modulus::key_dot`] for D digits, or any number when D is 0.
+/// Where a product with a key goes.
+trait KeySink: Copy {
+    /// Takes the canonical values of both halves for the eight coefficients from `i` on.
+    ///
+    /// # Safety
+    /// i + 8 is at most the number of coefficients.
+    unsafe fn store(self, k: Q, i: usize, v0: __m512i, v1: __m512i);
+}
+
+#[derive(Clone, Copy)]
+struct Halves(*mut u64, *mut u64);
+
+impl KeySink for Halves {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+    unsafe fn store(self, _k: Q, i: usize, v0: __m512i, v1: __m512i) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            store(self.0, i, v0);
+            store(self.1, i, v1);
+        }
+    }
+}
+
+/// Permuted, times a weight, added to two sums.
+#[derive(Clone, Copy)]
+struct Scattered<'a> {
+    sums: [*mut u64; 2],
+    target: *const u32,
+    within: *const u64,
+    weight: Factor<'a>,
+}
+
+impl KeySink for Scattered<'_> {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+    unsafe fn store(self, k: Q, i: usize, v0: __m512i, v1: __m512i) {
+        // SAFETY: the tables have an entry for every eight coefficients; targets are blocks of a limb, as long as
+        // which the sums and the weight are.
+        unsafe {
+            let to = LANES * *self.target.add(i / LANES) as usize;
+            let within = _mm_cvtsi64_si128(*self.within.add(i / LANES) as i64);
+            let within = _mm512_cvtepu8_epi64(within);
+            let w = weight_at(self.weight, to);
+            for (sum, v) in self.sums.into_iter().zip([v0, v1]) {
+                let v = mul1(k, _mm512_permutexvar_epi64(within, v), w);
+                store(sum, to, add1(k, load(sum, to), v));
+            }
+        }
+    }
+}
+
+/// The weights of eight values from `i` on.
+///
+/// # Safety
+/// The weight has one for each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
-fn key_dot_few<const D: usize>(
+unsafe fn weight_at(weight: Factor<'_>, i: usize) -> __m512i {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        match weight {
+            Factor::Number(w) => _mm512_set1_epi64(w as i64),
+            Factor::Limb(w) => load(w.as_ptr(), i),
+            Factor::Runs(w, length) => _mm512_set1_epi64(*w.get_unchecked(i / length) as i64),
+        }
+    }
+}
+
+/// See [`Permutation::key_dot_add`](crate::ring::automorphism::Permutation::key_dot_add), which checks the
+/// lengths.
+#[expect(clippy::too_many_arguments, reason = "the operands of one kernel")]
+pub(crate) fn permuted_key_dot_add(
     m: &Modulus,
-    out0: &mut [u64],
-    out1: &mut [u64],
+    sums: [&mut [u64]; 2],
     x: &[&[u64]],
     key: &KeyRow<'_>,
     c: &[&[u64]],
     p: u64,
+    weight: Factor<'_>,
+    target: &[u32],
+    within: &[u64],
 ) {
-    let n = out0.len();
-    same_length!(n, out1.len());
+    let to = Scattered {
+        sums: sums.map(<[u64]>::as_mut_ptr),
+        target: target.as_ptr(),
+        within: within.as_ptr(),
+        weight,
+    };
+    // SAFETY: `Path::Ifma` is only chosen after `available`.
+    unsafe { key_dot_to(m, LANES * target.len(), x, key, c, p, to) }
+}
+
+/// [`Modulus::key_dot`] of `n` coefficients.
+///
+/// # Safety
+/// `to` takes n values.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+unsafe fn key_dot_to<S: KeySink>(
+    m: &Modulus,
+    n: usize,
+    x: &[&[u64]],
+    key: &KeyRow<'_>,
+    c: &[&[u64]],
+    p: u64,
+    to: S,
+) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        match x.len() {
+            1 => key_dot_few::<1, S>(m, n, x, key, c, p, to),
+            2 => key_dot_few::<2, S>(m, n, x, key, c, p, to),
+            3 => key_dot_few::<3, S>(m, n, x, key, c, p, to),
+            4 => key_dot_few::<4, S>(m, n, x, key, c, p, to),
+            5 => key_dot_few::<5, S>(m, n, x, key, c, p, to),
+            6 => key_dot_few::<6, S>(m, n, x, key, c, p, to),
+            _ => key_dot_few::<0, S>(m, n, x, key, c, p, to),
+        }
+    }
+}
+
+/// How far ahead of its use a key is fetched, in bytes.
+const AHEAD: usize = 2048;
+
+/// [`key_dot_to`] for D digits, or any number when D is 0.
+///
+/// # Safety
+/// As there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+unsafe fn key_dot_few<const D: usize, S: KeySink>(
+    m: &Modulus,
+    n: usize,
+    x: &[&[u64]],
+    key: &KeyRow<'_>,
+    c: &[&[u64]],
+    p: u64,
+    to: S,
+) {
+    assert!(n.is_multiple_of(LANES));
     for x in x.iter().chain(c) {
         same_length!(n, x.len());
     }
@@ -624,6 +736,8 @@ fn key_dot_few<const D: usize>(
                 } else {
                     load(few[d], i)
                 };
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(2 * bits * d + AHEAD).cast());
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(2 * bits * d + bits + AHEAD).cast());
                 let b = unpack(row.add(2 * bits * d));
                 let a = unpack(row.add(2 * bits * d + bits));
                 l0 = _mm512_madd52lo_epu64(l0, x, b);
@@ -631,8 +745,9 @@ fn key_dot_few<const D: usize>(
                 l1 = _mm512_madd52lo_epu64(l1, x, a);
                 h1 = _mm512_madd52hi_epu64(h1, x, a);
             }
-            store(out0.as_mut_ptr(), i, fold(k, reduce(k, l0, h0), steps));
-            store(out1.as_mut_ptr(), i, fold(k, reduce(k, l1, h1), steps));
+            let v0 = fold(k, reduce(k, l0, h0), steps);
+            let v1 = fold(k, reduce(k, l1, h1), steps);
+            to.store(k, i, v0, v1);
             row = row.add(stride);
         }
         i += LANES;

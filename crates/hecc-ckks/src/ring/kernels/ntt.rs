@@ -1,12 +1,14 @@
-//! The negacyclic NTT for AVX-512 IFMA and primes below 2^49: the transform of tfhe-ntt, same roots, same
+//! The negacyclic NTT for AVX-512 IFMA and primes below 2^50: the transform of tfhe-ntt, same roots, same
 //! order of values, canonical in and out, with fewer instructions.
 //!
 //! A butterfly multiplies y by w with Shoup's quotient: ⌊y·w'/2^52⌋ with w' = ⌊w·2^52/p⌋, so that
 //! y·w − quotient·p lies in [0, 2p) for every y below 2^52. The multipliers read the low 52 bits of
 //! their operands only. So numbers are kept right modulo 2^52 and nothing is masked, as long as what
-//! they stand for stays below 2^52; the comments below count that bound in units of p. It is 8p for primes
-//! below 2^49. The only corrections are a few Barrett steps ([`shrink`]), two instructions each, and one
-//! at the end. Of primes below 2^46 (`LAZY`) numbers grow up to 32p, and stay below 2^51.
+//! they stand for stays below 2^52; the comments below count that bound in units of p. The only corrections
+//! are Barrett steps ([`shrink`]), two instructions each, and one at the end: every three stages for primes
+//! below 2^49 (`MIDDLE`), which have room for 8p; at every stage for those above (`STRICT`), which have
+//! room for 4p; and next to none for those below 2^46 (`LAZY`), whose numbers grow up to 32p and stay below
+//! 2^51.
 //!
 //! The roots of the last three stages are more than the coefficients, and every prime has its own: a key
 //! switch reads them from memory. Of `LAZY` primes their quotients are not stored but computed, one or two
@@ -28,7 +30,23 @@ use std::ops::Range;
 use crate::ring::modulus::Modulus;
 
 /// Primes below this take this transform.
-pub(crate) const LIMIT: u64 = 1 << 49;
+pub(crate) const LIMIT: u64 = 1 << 50;
+
+/// How often numbers are shrunk.
+const LAZY: u8 = 0;
+const MIDDLE: u8 = 1;
+const STRICT: u8 = 2;
+
+/// A call of a function that is compiled for each of them.
+macro_rules! by_mode {
+    ($tables:expr, $f:ident::<_ $(, $g:ty)*>($($a:expr),* $(,)?)) => {
+        match $tables.mode {
+            LAZY => $f::<LAZY $(, $g)*>($($a),*),
+            MIDDLE => $f::<MIDDLE $(, $g)*>($($a),*),
+            _ => $f::<STRICT $(, $g)*>($($a),*),
+        }
+    };
+}
 
 /// Coefficients of a block that is finished before the next one is begun: 32 KiB.
 const BLOCK: usize = 4096;
@@ -45,12 +63,12 @@ pub(crate) struct Tables {
     /// Bits of q, and ⌊2^(52 + bits)/q⌋ less 2^52.
     bits: u32,
     long_reciprocal: u64,
-    lazy: bool,
+    mode: u8,
     forward: Roots,
     inverse: Roots,
 }
 
-/// Residues of a few primes below 2^49, packed for a base conversion: for every eight coefficients, eight
+/// Residues of a few primes below [`LIMIT`], packed for a base conversion: for every eight coefficients, eight
 /// residues of each prime, `width` bytes each, and then, unless there is but one prime, eight bytes of
 /// quotients v (see [`basis`](crate::ring::basis)).
 #[derive(Clone, Copy)]
@@ -156,7 +174,11 @@ impl Tables {
             reciprocal: ((1u128 << 52) / u128::from(q)) as u64,
             bits,
             long_reciprocal: ((1u128 << (52 + bits)) / u128::from(q) - (1 << 52)) as u64,
-            lazy,
+            mode: match lazy {
+                true => LAZY,
+                false if q < 1 << 49 => MIDDLE,
+                false => STRICT,
+            },
             forward: Roots::new(n, q, root, lazy),
             inverse: Roots::new(n, q, inverse, lazy),
         })
@@ -182,10 +204,8 @@ impl Tables {
         let x = x.as_mut_ptr();
         // SAFETY: as in `forward`.
         unsafe {
-            if n > BLOCK && self.lazy {
-                first::<true, _>(self, n, Words(x), x);
-            } else if n > BLOCK {
-                first::<false, _>(self, n, Words(x), x);
+            if n > BLOCK {
+                by_mode!(self, first::<_, _>(self, n, Words(x), x));
             }
         }
     }
@@ -231,11 +251,10 @@ impl Tables {
         let range = start..start + block;
         // SAFETY: as in `forward`; the range is one block.
         unsafe {
-            if self.lazy {
-                block_range::<true, _>(self, range, x, Canonical(x), ahead);
-            } else {
-                block_range::<false, _>(self, range, x, Canonical(x), ahead);
-            }
+            by_mode!(
+                self,
+                block_range::<_, _>(self, range, x, Canonical(x), ahead)
+            );
         }
     }
 
@@ -454,6 +473,31 @@ fn butterfly(k: K, x: __m512i, y: __m512i, w: Root) -> (__m512i, __m512i) {
     )
 }
 
+/// A butterfly of the forward transform.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+fn step<const MODE: u8>(k: K, x: __m512i, y: __m512i, w: Root) -> (__m512i, __m512i) {
+    butterfly(k, if MODE == STRICT { shrink(k, x) } else { x }, y, w)
+}
+
+/// A butterfly of the inverse transform; for `STRICT` primes, from below 2p to below 2p, whatever `bound` is.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+fn back<const MODE: u8>(
+    k: K,
+    x: __m512i,
+    y: __m512i,
+    w: Root,
+    bound: __m512i,
+) -> (__m512i, __m512i) {
+    if MODE == STRICT {
+        let (sum, product) = inverse_butterfly(k, x, y, w, k.q2);
+        (shrink(k, sum), product)
+    } else {
+        inverse_butterfly(k, x, y, w, bound)
+    }
+}
+
 /// (x + y, (x − y)·w) for y below `bound`, a multiple of p: bounds B of x, y become 2B and 2p.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
@@ -494,10 +538,10 @@ const fn last_words(lazy: bool) -> usize {
 /// Root number `i` of the last three stages, for eight lanes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn last_root<const LAZY: bool>(k: K, roots: *const u64, i: usize) -> Root {
+unsafe fn last_root<const MODE: u8>(k: K, roots: *const u64, i: usize) -> Root {
     // SAFETY: the caller has `last_words` words at `roots`.
     unsafe {
-        if LAZY {
+        if MODE == LAZY {
             // w·2^(52 − bits)·(2^52 + long_reciprocal)/2^52 is w·2^52/q.
             let w = load(roots.add(8 * i));
             let shifted = _mm512_sllv_epi64(w, k.shift);
@@ -705,6 +749,10 @@ impl Source for Centred {
     }
 }
 
+/// How far ahead of a conversion packed residues are fetched, in bytes: several places are read in turn, too
+/// many for the processor to see the pattern.
+const AHEAD: usize = 1024;
+
 /// [`Conversion::Combine`] from T primes, or any number when T is 0.
 #[derive(Clone, Copy)]
 struct Combined<'a, const T: usize> {
@@ -732,13 +780,15 @@ impl<const T: usize> Source for Combined<'_, T> {
             let mut lo = _mm512_madd52lo_epu64(k.zero, quotient, w);
             let mut hi = _mm512_madd52hi_epu64(k.zero, quotient, w);
             for t in 0..count {
-                let y = _mm512_loadu_si512(row.add(t * self.step).cast());
+                let at = row.add(t * self.step);
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+                let y = _mm512_loadu_si512(at.cast());
                 let y = _mm512_maskz_permutexvar_epi8(self.mask, self.places, y);
                 let w = _mm512_set1_epi64(*weights.add(t) as i64);
                 lo = _mm512_madd52lo_epu64(lo, y, w);
                 hi = _mm512_madd52hi_epu64(hi, y, w);
             }
-            // Up to 15 terms below 2^49·p and one below 2^8·p: their sum by 2^52 is below 2p.
+            // Up to six terms below 2^50·p and one below 2^8·p: their sum by 2^52 is below 2p.
             let r = reduce(k, lo, _mm512_add_epi64(hi, _mm512_srli_epi64::<52>(lo)));
             if T == 0 { shrink(k, r) } else { r }
         }
@@ -761,11 +811,7 @@ unsafe fn convert_transform<D: Sink>(
     // SAFETY: passed on to the caller.
     unsafe {
         convert_first(t, packed, layout, conversion, work);
-        if t.lazy {
-            blocks::<true, _>(t, t.n(), work, sink);
-        } else {
-            blocks::<false, _>(t, t.n(), work, sink);
-        }
+        by_mode!(t, blocks::<_, _>(t, t.n(), work, sink));
     }
 }
 
@@ -802,11 +848,7 @@ unsafe fn convert_first(
                     offset: _mm512_set1_epi64((p.div_ceil(t.q) * t.q) as i64),
                     r2: _mm512_set1_epi64(t.r2 as i64),
                 };
-                if t.lazy {
-                    first::<true, _>(t, n, source, work);
-                } else {
-                    first::<false, _>(t, n, source, work);
-                }
+                by_mode!(t, first::<_, _>(t, n, source, work));
             }
             Conversion::Combine(weights) => {
                 assert!(layout.primes > 1 && weights.len() == layout.primes + 1);
@@ -826,11 +868,7 @@ unsafe fn convert_first(
                             mask,
                             weights,
                         };
-                        if t.lazy {
-                            first::<true, _>(t, n, source, work);
-                        } else {
-                            first::<false, _>(t, n, source, work);
-                        }
+                        by_mode!(t, first::<_, _>(t, n, source, work));
                     }};
                 }
                 combined!(2 3 4 5 6);
@@ -848,23 +886,17 @@ unsafe fn transform<D: Sink>(t: &Tables, work: *mut u64, sink: D) {
     let n = t.n();
     // SAFETY: passed on to the caller.
     unsafe {
-        if n > BLOCK && t.lazy {
-            first::<true, _>(t, n, Words(work), work);
-        } else if n > BLOCK {
-            first::<false, _>(t, n, Words(work), work);
+        if n > BLOCK {
+            by_mode!(t, first::<_, _>(t, n, Words(work), work));
         }
-        if t.lazy {
-            blocks::<true, _>(t, n, work, sink);
-        } else {
-            blocks::<false, _>(t, n, work, sink);
-        }
+        by_mode!(t, blocks::<_, _>(t, n, work, sink));
     }
 }
 
 /// The stages above blocks, from numbers below 2p.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn first<const LAZY: bool, S: Source>(t: &Tables, n: usize, source: S, work: *mut u64) {
+unsafe fn first<const MODE: u8, S: Source>(t: &Tables, n: usize, source: S, work: *mut u64) {
     let k = constants(t);
     let roots = &t.forward;
     // SAFETY: all places are below n.
@@ -878,10 +910,10 @@ unsafe fn first<const LAZY: bool, S: Source>(t: &Tables, n: usize, source: S, wo
             return;
         }
         let mut size = if stages(n) == 3 {
-            forward_three::<LAZY, true, _, _>(k, roots, 1, n, source, Words(work));
+            forward_three::<MODE, true, _, _>(k, roots, 1, n, source, Words(work));
             n / 8
         } else {
-            forward_two::<LAZY, true, _, _>(k, roots, 1, n, source, Words(work));
+            forward_two::<MODE, true, _, _>(k, roots, 1, n, source, Words(work));
             n / 4
         };
         while size > BLOCK {
@@ -889,9 +921,9 @@ unsafe fn first<const LAZY: bool, S: Source>(t: &Tables, n: usize, source: S, wo
                 let x = Words(work.add(part * size));
                 let place = n / size + part;
                 if stages(size) == 3 {
-                    forward_three::<LAZY, false, _, _>(k, roots, place, size, x, x);
+                    forward_three::<MODE, false, _, _>(k, roots, place, size, x, x);
                 } else {
-                    forward_two::<LAZY, false, _, _>(k, roots, place, size, x, x);
+                    forward_two::<MODE, false, _, _>(k, roots, place, size, x, x);
                 }
             }
             size >>= stages(size);
@@ -926,14 +958,14 @@ struct Scratch(MaybeUninit<[u64; BLOCK]>);
 
 /// The stages of every block.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn blocks<const LAZY: bool, D: Sink>(t: &Tables, n: usize, work: *mut u64, sink: D) {
+unsafe fn blocks<const MODE: u8, D: Sink>(t: &Tables, n: usize, work: *mut u64, sink: D) {
     // SAFETY: passed on to the caller.
-    unsafe { block_range::<LAZY, D>(t, 0..n, work, sink, &[]) }
+    unsafe { block_range::<MODE, D>(t, 0..n, work, sink, &[]) }
 }
 
 /// The stages of the blocks of a range, while `ahead` is fetched to the second cache.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn block_range<const LAZY: bool, D: Sink>(
+unsafe fn block_range<const MODE: u8, D: Sink>(
     t: &Tables,
     range: Range<usize>,
     work: *mut u64,
@@ -960,9 +992,9 @@ unsafe fn block_range<const LAZY: bool, D: Sink>(
                     let place = n / size + start / size + part;
                     let (from, to) = (Words(from.0.add(part * size)), Words(to.0.add(part * size)));
                     if inner == 3 {
-                        forward_three::<LAZY, false, _, _>(k, roots, place, size, from, to);
+                        forward_three::<MODE, false, _, _>(k, roots, place, size, from, to);
                     } else {
-                        forward_two::<LAZY, false, _, _>(k, roots, place, size, from, to);
+                        forward_two::<MODE, false, _, _>(k, roots, place, size, from, to);
                     }
                 }
                 from = to;
@@ -972,9 +1004,9 @@ unsafe fn block_range<const LAZY: bool, D: Sink>(
                 for line in ahead.next().unwrap_or_default().chunks(64) {
                     _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
                 }
-                let at = (start / 64 + i) * last_words(LAZY);
+                let at = (start / 64 + i) * last_words(MODE == LAZY);
                 let roots = roots.last.as_ptr().add(at);
-                forward_last::<LAZY, D>(k, scratch.add(64 * i), roots, start + 64 * i, sink);
+                forward_last::<MODE, D>(k, scratch.add(64 * i), roots, start + 64 * i, sink);
             }
         }
     }
@@ -982,11 +1014,12 @@ unsafe fn block_range<const LAZY: bool, D: Sink>(
 
 /// Two stages on `size` ≥ 32 coefficients; `place` is that of the root of the first.
 ///
-/// Bounds: for `LAZY` primes 2p more a stage. Otherwise in below 8p; x-operands are shrunk to 2p, unless
-/// all are below that (`FIRST`), so that the first stage leaves 4p, the second 6p.
+/// Bounds: for `LAZY` primes 2p more a stage. For `MIDDLE` ones in below 8p; x-operands are shrunk to 2p,
+/// unless all are below that (`FIRST`), so that the first stage leaves 4p, the second 6p. For `STRICT` ones
+/// in and out below 4p.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn forward_two<const LAZY: bool, const FIRST: bool, S: Source, D: Sink>(
+unsafe fn forward_two<const MODE: u8, const FIRST: bool, S: Source, D: Sink>(
     k: K,
     roots: &Roots,
     place: usize,
@@ -1004,14 +1037,14 @@ unsafe fn forward_two<const LAZY: bool, const FIRST: bool, S: Source, D: Sink>(
         unsafe {
             let (mut a, mut b) = (from.load(k, i), from.load(k, i + quarter));
             let (c, d) = (from.load(k, i + 2 * quarter), from.load(k, i + 3 * quarter));
-            if !(LAZY || FIRST) {
+            if MODE == MIDDLE && !FIRST {
                 a = shrink(k, a);
                 b = shrink(k, b);
             }
-            let (a, c) = butterfly(k, a, c, w);
-            let (b, d) = butterfly(k, b, d, w);
-            let (a, b) = butterfly(k, a, b, w0);
-            let (c, d) = butterfly(k, c, d, w1);
+            let (a, c) = step::<MODE>(k, a, c, w);
+            let (b, d) = step::<MODE>(k, b, d, w);
+            let (a, b) = step::<MODE>(k, a, b, w0);
+            let (c, d) = step::<MODE>(k, c, d, w1);
             to.store(k, i, a);
             to.store(k, i + quarter, b);
             to.store(k, i + 2 * quarter, c);
@@ -1024,7 +1057,7 @@ unsafe fn forward_two<const LAZY: bool, const FIRST: bool, S: Source, D: Sink>(
 /// Three stages on `size` ≥ 64 coefficients. Bounds as for [`forward_two`], and 8p after the third.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn forward_three<const LAZY: bool, const FIRST: bool, S: Source, D: Sink>(
+unsafe fn forward_three<const MODE: u8, const FIRST: bool, S: Source, D: Sink>(
     k: K,
     roots: &Roots,
     place: usize,
@@ -1049,21 +1082,21 @@ unsafe fn forward_three<const LAZY: bool, const FIRST: bool, S: Source, D: Sink>
             for (t, v) in v.iter_mut().enumerate() {
                 *v = from.load(k, i + t * eighth);
             }
-            if !(LAZY || FIRST) {
+            if MODE == MIDDLE && !FIRST {
                 for v in &mut v[..4] {
                     *v = shrink(k, *v);
                 }
             }
             for t in 0..4 {
-                (v[t], v[t + 4]) = butterfly(k, v[t], v[t + 4], w);
+                (v[t], v[t + 4]) = step::<MODE>(k, v[t], v[t + 4], w);
             }
             for (half, &w) in w2.iter().enumerate() {
                 for t in 4 * half..4 * half + 2 {
-                    (v[t], v[t + 2]) = butterfly(k, v[t], v[t + 2], w);
+                    (v[t], v[t + 2]) = step::<MODE>(k, v[t], v[t + 2], w);
                 }
             }
             for pair in 0..4 {
-                let (a, b) = butterfly(k, v[2 * pair], v[2 * pair + 1], w4[pair]);
+                let (a, b) = step::<MODE>(k, v[2 * pair], v[2 * pair + 1], w4[pair]);
                 to.store(k, i + 2 * pair * eighth, a);
                 to.store(k, i + (2 * pair + 1) * eighth, b);
             }
@@ -1075,7 +1108,7 @@ unsafe fn forward_three<const LAZY: bool, const FIRST: bool, S: Source, D: Sink>
 /// The last three stages on 64 coefficients.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn forward_last<const LAZY: bool, D: Sink>(
+unsafe fn forward_last<const MODE: u8, D: Sink>(
     k: K,
     x: *const u64,
     roots: *const u64,
@@ -1084,13 +1117,13 @@ unsafe fn forward_last<const LAZY: bool, D: Sink>(
 ) {
     // SAFETY: the caller has 64 words at x and `last_words` at roots; the sink takes 64 places from `start` on.
     unsafe {
-        let root = |i: usize| last_root::<LAZY>(k, roots, i);
+        let root = |i: usize| last_root::<MODE>(k, roots, i);
         let mut v = [k.zero; 8];
         for (i, v) in v.iter_mut().enumerate() {
             *v = load(x.add(8 * i));
         }
         let mut v = transpose(v);
-        if !LAZY {
+        if MODE == MIDDLE {
             // In below 8p: 2p here, 4p after one stage, 6p after two, 8p after three.
             for v in &mut v[..4] {
                 *v = shrink(k, *v);
@@ -1098,17 +1131,17 @@ unsafe fn forward_last<const LAZY: bool, D: Sink>(
         }
         let w = root(0);
         for i in 0..4 {
-            (v[i], v[i + 4]) = butterfly(k, v[i], v[i + 4], w);
+            (v[i], v[i + 4]) = step::<MODE>(k, v[i], v[i + 4], w);
         }
         for half in 0..2 {
             let w = root(1 + half);
             for i in 4 * half..4 * half + 2 {
-                (v[i], v[i + 2]) = butterfly(k, v[i], v[i + 2], w);
+                (v[i], v[i + 2]) = step::<MODE>(k, v[i], v[i + 2], w);
             }
         }
         for pair in 0..4 {
             let w = root(3 + pair);
-            (v[2 * pair], v[2 * pair + 1]) = butterfly(k, v[2 * pair], v[2 * pair + 1], w);
+            (v[2 * pair], v[2 * pair + 1]) = step::<MODE>(k, v[2 * pair], v[2 * pair + 1], w);
         }
         for (i, v) in transpose(v).into_iter().enumerate() {
             sink.store(k, start + 8 * i, v);
@@ -1124,17 +1157,13 @@ unsafe fn forward_last<const LAZY: bool, D: Sink>(
 unsafe fn invert<D: Sink>(t: &Tables, x: *const u64, work: *mut u64, sink: D) {
     // SAFETY: passed on to the caller.
     unsafe {
-        if t.lazy {
-            inverse::<true, D>(t, x, work, sink);
-        } else {
-            inverse::<false, D>(t, x, work, sink);
-        }
+        by_mode!(t, inverse::<_, D>(t, x, work, sink));
     }
 }
 
 /// The inverse of [`transform`].
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn inverse<const LAZY: bool, D: Sink>(t: &Tables, x: *const u64, work: *mut u64, sink: D) {
+unsafe fn inverse<const MODE: u8, D: Sink>(t: &Tables, x: *const u64, work: *mut u64, sink: D) {
     let k = constants(t);
     let n = t.n();
     let roots = &t.inverse;
@@ -1145,9 +1174,9 @@ unsafe fn inverse<const LAZY: bool, D: Sink>(t: &Tables, x: *const u64, work: *m
     unsafe {
         for start in (0..n).step_by(block) {
             for i in 0..block / 64 {
-                let at = (start / 64 + i) * last_words(LAZY);
+                let at = (start / 64 + i) * last_words(MODE == LAZY);
                 let roots = roots.last.as_ptr().add(at);
-                inverse_last::<LAZY>(k, x.add(start + 64 * i), scratch.add(64 * i), roots);
+                inverse_last::<MODE>(k, x.add(start + 64 * i), scratch.add(64 * i), roots);
             }
             let mut size = 8;
             while size < block {
@@ -1162,9 +1191,9 @@ unsafe fn inverse<const LAZY: bool, D: Sink>(t: &Tables, x: *const u64, work: *m
                     let place = n / size + start / size + part;
                     let (from, to) = (Words(scratch.add(part * size)), Words(to.add(part * size)));
                     if inner == 3 {
-                        inverse_three::<LAZY, _>(k, roots, place, size, from, to);
+                        inverse_three::<MODE, _>(k, roots, place, size, from, to);
                     } else {
-                        inverse_two::<LAZY, _>(k, roots, place, size, from, to);
+                        inverse_two::<MODE, _>(k, roots, place, size, from, to);
                     }
                 }
             }
@@ -1190,10 +1219,10 @@ unsafe fn inverse<const LAZY: bool, D: Sink>(t: &Tables, x: *const u64, work: *m
                 let x = Words(work.add(part * size));
                 let place = n / size + part;
                 match (inner, size == n) {
-                    (3, true) => inverse_three::<LAZY, _>(k, roots, place, size, x, sink),
-                    (3, false) => inverse_three::<LAZY, _>(k, roots, place, size, x, x),
-                    (_, true) => inverse_two::<LAZY, _>(k, roots, place, size, x, sink),
-                    (_, false) => inverse_two::<LAZY, _>(k, roots, place, size, x, x),
+                    (3, true) => inverse_three::<MODE, _>(k, roots, place, size, x, sink),
+                    (3, false) => inverse_three::<MODE, _>(k, roots, place, size, x, x),
+                    (_, true) => inverse_two::<MODE, _>(k, roots, place, size, x, sink),
+                    (_, false) => inverse_two::<MODE, _>(k, roots, place, size, x, x),
                 }
             }
         }
@@ -1203,10 +1232,10 @@ unsafe fn inverse<const LAZY: bool, D: Sink>(t: &Tables, x: *const u64, work: *m
 /// Two inverse stages on `size` ≥ 32 coefficients.
 ///
 /// Bounds: in below 4p, or 2p for primes that are not `LAZY`; out the same, as sums of sums (four
-/// times the bound) and, for the others, sums of products (4p) are shrunk.
+/// times the bound) and, for `MIDDLE` ones, sums of products (4p) are shrunk; see [`back`] for the others.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn inverse_two<const LAZY: bool, D: Sink>(
+unsafe fn inverse_two<const MODE: u8, D: Sink>(
     k: K,
     roots: &Roots,
     place: usize,
@@ -1218,7 +1247,7 @@ unsafe fn inverse_two<const LAZY: bool, D: Sink>(
     let w0 = broadcast(roots, 2 * place);
     let w1 = broadcast(roots, 2 * place + 1);
     let q4 = _mm512_add_epi64(k.q2, k.q2);
-    let (bound, twice) = if LAZY {
+    let (bound, twice) = if MODE == LAZY {
         (q4, _mm512_add_epi64(q4, q4))
     } else {
         (k.q2, q4)
@@ -1230,12 +1259,16 @@ unsafe fn inverse_two<const LAZY: bool, D: Sink>(
         unsafe {
             let (a, b) = (from.load(k, i), from.load(k, i + quarter));
             let (c, d) = (from.load(k, i + 2 * quarter), from.load(k, i + 3 * quarter));
-            let (a, b) = inverse_butterfly(k, a, b, w0, bound);
-            let (c, d) = inverse_butterfly(k, c, d, w1, bound);
-            let (a, c) = inverse_butterfly(k, a, c, w, twice);
-            let (b, d) = inverse_butterfly(k, b, d, w, k.q2);
-            to.store(k, i, shrink(k, a));
-            to.store(k, i + quarter, if LAZY { b } else { shrink(k, b) });
+            let (a, b) = back::<MODE>(k, a, b, w0, bound);
+            let (c, d) = back::<MODE>(k, c, d, w1, bound);
+            let (a, c) = back::<MODE>(k, a, c, w, twice);
+            let (b, d) = back::<MODE>(k, b, d, w, k.q2);
+            to.store(k, i, if MODE == STRICT { a } else { shrink(k, a) });
+            to.store(
+                k,
+                i + quarter,
+                if MODE == MIDDLE { shrink(k, b) } else { b },
+            );
             to.store(k, i + 2 * quarter, c);
             to.store(k, i + 3 * quarter, d);
         }
@@ -1245,11 +1278,11 @@ unsafe fn inverse_two<const LAZY: bool, D: Sink>(
 
 /// Three inverse stages on `size` ≥ 64 coefficients.
 ///
-/// Bounds: in and out as for [`inverse_two`]. The sums grow to 8, 16 and 32p for `LAZY` primes; for the
-/// others the sums of sums are shrunk once on the way.
+/// Bounds: in and out as for [`inverse_two`]. The sums grow to 8, 16 and 32p for `LAZY` primes; for
+/// `MIDDLE` ones the sums of sums are shrunk once on the way.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn inverse_three<const LAZY: bool, D: Sink>(
+unsafe fn inverse_three<const MODE: u8, D: Sink>(
     k: K,
     roots: &Roots,
     place: usize,
@@ -1277,31 +1310,33 @@ unsafe fn inverse_three<const LAZY: bool, D: Sink>(
             for (t, v) in v.iter_mut().enumerate() {
                 *v = from.load(k, i + t * eighth);
             }
-            let bound = if LAZY { q4 } else { k.q2 };
+            let bound = if MODE == LAZY { q4 } else { k.q2 };
             for pair in 0..4 {
                 let (a, b) = (v[2 * pair], v[2 * pair + 1]);
-                (v[2 * pair], v[2 * pair + 1]) = inverse_butterfly(k, a, b, w4[pair], bound);
+                (v[2 * pair], v[2 * pair + 1]) = back::<MODE>(k, a, b, w4[pair], bound);
             }
             // Sums at even places, 8p or 4p; products at odd places, 2p.
-            let bound = if LAZY { q8 } else { q4 };
+            let bound = if MODE == LAZY { q8 } else { q4 };
             for (half, &w) in w2.iter().enumerate() {
                 let t = 4 * half;
-                (v[t], v[t + 2]) = inverse_butterfly(k, v[t], v[t + 2], w, bound);
-                (v[t + 1], v[t + 3]) = inverse_butterfly(k, v[t + 1], v[t + 3], w, k.q2);
-                if !LAZY {
+                (v[t], v[t + 2]) = back::<MODE>(k, v[t], v[t + 2], w, bound);
+                (v[t + 1], v[t + 3]) = back::<MODE>(k, v[t + 1], v[t + 3], w, k.q2);
+                if MODE == MIDDLE {
                     v[t] = shrink(k, v[t]);
                 }
             }
             // In each half: 16p or, shrunk, 2p; sums of products 4p; products 2p.
-            let bound = if LAZY { q16 } else { k.q2 };
-            (v[0], v[4]) = inverse_butterfly(k, v[0], v[4], w, bound);
-            (v[1], v[5]) = inverse_butterfly(k, v[1], v[5], w, q4);
-            (v[2], v[6]) = inverse_butterfly(k, v[2], v[6], w, k.q2);
-            (v[3], v[7]) = inverse_butterfly(k, v[3], v[7], w, k.q2);
+            let bound = if MODE == LAZY { q16 } else { k.q2 };
+            (v[0], v[4]) = back::<MODE>(k, v[0], v[4], w, bound);
+            (v[1], v[5]) = back::<MODE>(k, v[1], v[5], w, q4);
+            (v[2], v[6]) = back::<MODE>(k, v[2], v[6], w, k.q2);
+            (v[3], v[7]) = back::<MODE>(k, v[3], v[7], w, k.q2);
             // 32p or 4p; 8p; 4p; 4p; and products 2p.
-            v[0] = shrink(k, v[0]);
-            v[1] = shrink(k, v[1]);
-            if !LAZY {
+            if MODE != STRICT {
+                v[0] = shrink(k, v[0]);
+                v[1] = shrink(k, v[1]);
+            }
+            if MODE == MIDDLE {
                 v[2] = shrink(k, v[2]);
                 v[3] = shrink(k, v[3]);
             }
@@ -1316,10 +1351,10 @@ unsafe fn inverse_three<const LAZY: bool, D: Sink>(
 /// The first three inverse stages on 64 canonical values. Out below 2p.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn inverse_last<const LAZY: bool>(k: K, x: *const u64, out: *mut u64, roots: *const u64) {
+unsafe fn inverse_last<const MODE: u8>(k: K, x: *const u64, out: *mut u64, roots: *const u64) {
     // SAFETY: the caller has 64 words at x and at out, and `last_words` at roots.
     unsafe {
-        let root = |i: usize| last_root::<LAZY>(k, roots, i);
+        let root = |i: usize| last_root::<MODE>(k, roots, i);
         let mut v = [k.zero; 8];
         for (i, v) in v.iter_mut().enumerate() {
             *v = load(x.add(8 * i));
@@ -1329,22 +1364,24 @@ unsafe fn inverse_last<const LAZY: bool>(k: K, x: *const u64, out: *mut u64, roo
         // From p: sums 2p, products 2p.
         for pair in 0..4 {
             let (a, b) = (v[2 * pair], v[2 * pair + 1]);
-            (v[2 * pair], v[2 * pair + 1]) = inverse_butterfly(k, a, b, root(3 + pair), k.q);
+            (v[2 * pair], v[2 * pair + 1]) = back::<MODE>(k, a, b, root(3 + pair), k.q);
         }
         // Sums 4p, products 2p.
         for half in 0..2 {
             let w = root(1 + half);
             for i in 4 * half..4 * half + 2 {
-                (v[i], v[i + 2]) = inverse_butterfly(k, v[i], v[i + 2], w, k.q2);
+                (v[i], v[i + 2]) = back::<MODE>(k, v[i], v[i + 2], w, k.q2);
             }
         }
         // Sums of sums 8p, sums of products 4p, products 2p.
         let w = root(0);
         for i in 0..4 {
-            (v[i], v[i + 4]) = inverse_butterfly(k, v[i], v[i + 4], w, q4);
+            (v[i], v[i + 4]) = back::<MODE>(k, v[i], v[i + 4], w, q4);
         }
-        for v in &mut v[..4] {
-            *v = shrink(k, *v);
+        if MODE != STRICT {
+            for v in &mut v[..4] {
+                *v = shrink(k, *v);
+            }
         }
         for (i, v) in transpose(v).into_iter().enumerate() {
             store(out.add(8 * i), v);
