@@ -236,19 +236,15 @@ pub(crate) struct EncryptArgs {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) choice: Choice,
-    /// The directory of public keys.
-    #[arg(
-        long,
-        value_name = "DIR",
-        required_unless_present = "secret_key",
-        conflicts_with = "secret_key"
-    )]
+    /// The directory of public keys; this or --secret-key is needed.
+    #[arg(long, value_name = "DIR", conflicts_with = "secret_key")]
     pub(crate) keys: Option<PathBuf>,
     /// Encrypt with the secret key: half the size.
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_key: Option<PathBuf>,
     /// A secret input: a JSON literal, or @file.json, .csv, .npy, .npz or IDX, also as .gz; @file[0..100]/256
-    /// takes rows 0 to 99 and divides them by 256. May be repeated.
+    /// takes rows 0 to 99 and divides them by 256. More instances than the circuit's @batch are encrypted batch by
+    /// batch. May be repeated.
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) input: Vec<String>,
     /// The file of encrypted inputs to write.

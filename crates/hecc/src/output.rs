@@ -108,13 +108,17 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{value:.1} TiB")
 }
 
-/// Bytes, and how many that is for each instance of a batch.
-pub(crate) fn bytes_of_instances(count: u64, instances: Option<usize>) -> String {
+/// Bytes of a file of batches, and how many that is for each instance.
+pub(crate) fn bytes_of_instances(count: u64, instances: Option<usize>, batches: usize) -> String {
     match instances {
         Some(n) if n > 0 => format!(
-            "{}, {} for each of {n} instances",
+            "{}, {} for each of {n} instances{}",
             bytes(count),
-            bytes(count / n as u64)
+            bytes(count / n as u64),
+            match batches {
+                1 => String::new(),
+                b => format!(" in {b} batches"),
+            }
         ),
         _ => bytes(count),
     }
@@ -219,6 +223,16 @@ pub(crate) fn targets(given: &[String], results: &[(String, usize)]) -> Outcome<
         });
     }
     Ok(out)
+}
+
+/// Puts the results of the next instances after those of the first.
+pub(crate) fn join(all: &mut [Unpacked], next: Vec<Unpacked>) {
+    for (all, next) in all.iter_mut().zip(next) {
+        if let (Some(n), Some(more)) = (all.value.shape.first_mut(), next.value.shape.first()) {
+            *n += more;
+        }
+        all.value.data.extend(next.value.data);
+    }
 }
 
 /// Writes the results that have a target and returns the others, as a JSON object.

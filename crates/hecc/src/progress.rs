@@ -56,6 +56,14 @@ impl Drop for Bar {
     }
 }
 
+/// What is being done, with the batch where there are several.
+pub(crate) fn batch_label(what: &'static str, number: usize, count: usize) -> String {
+    match count {
+        1 => what.to_owned(),
+        _ => format!("{what} batch {} of {count}", number + 1),
+    }
+}
+
 fn target() -> ProgressDrawTarget {
     if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()

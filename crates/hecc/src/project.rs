@@ -210,63 +210,100 @@ pub(crate) fn insecure(program: &Program) -> bool {
     program.parameters.security() == Security::Insecure
 }
 
-/// Reads `--input` values; with `random`, draws those that are missing.
-pub(crate) fn inputs(
-    program: &Program,
-    given: &[String],
+/// Values of parameters, cut into batches where there are more instances than a batch takes.
+pub(crate) struct Batches<'p> {
+    program: &'p Program,
     wanted: Wanted,
-    random: Option<&mut dyn FnMut(&Param) -> Tensor64>,
-) -> Outcome<Bindings> {
-    let batch = program.circuit.meta.batch;
-    let values = read_values(program, given, random)?;
-    bind(&program.params, batch, values, wanted).map_err(|errors| bind_failure(&errors))
+    values: Vec<(String, Tensor64)>,
+    /// Instances of all, where values have an axis for them.
+    pub(crate) instances: Option<usize>,
 }
 
-/// The same for every parameter, with more instances than one batch takes cut into batches.
-pub(crate) fn batches(
-    program: &Program,
-    given: &[String],
-    random: Option<&mut dyn FnMut(&Param) -> Tensor64>,
-) -> Outcome<Vec<Bindings>> {
-    let batch = program.circuit.meta.batch;
-    let values = read_values(program, given, random)?;
-    let bound = |values| {
-        bind(&program.params, batch, values, Wanted::All).map_err(|errors| bind_failure(&errors))
-    };
-    let most = batch.map_or(usize::MAX, |b| b.max(1) as usize);
-    let instances = |name: &str, value: &Tensor64| {
-        let param = program.params.iter().find(|p| p.name == name)?;
-        let (n, rest) = value.shape.split_first()?;
-        (rest == param.shape.as_slice()).then_some(*n)
-    };
-    let Some(count) = values
-        .iter()
-        .filter_map(|(name, value)| instances(name, value))
-        .find(|n| *n > most)
-    else {
-        return Ok(vec![bound(values)?]);
-    };
-    (0..count)
-        .step_by(most)
-        .map(|first| {
-            let here = (count - first).min(most);
-            let part = values.iter().map(|(name, value)| {
-                let size = value.data.len() / count;
-                let value = match instances(name, value) {
-                    Some(n) if n == count && value.data.len() == size * count => Tensor64 {
+impl<'p> Batches<'p> {
+    /// Reads `--input` values, with `random` draws those that are missing, and checks them all.
+    pub(crate) fn read(
+        program: &'p Program,
+        given: &[String],
+        wanted: Wanted,
+        random: Option<&mut dyn FnMut(&Param) -> Tensor64>,
+    ) -> Outcome<Batches<'p>> {
+        let values = read_values(program, given, random)?;
+        let mut batches = Batches {
+            program,
+            wanted,
+            values,
+            instances: None,
+        };
+        let more = batches
+            .values
+            .iter()
+            .filter_map(|(name, value)| batches.count_of(name, value))
+            .find(|n| *n > batches.most());
+        batches.instances = more;
+        for at in 0..batches.len() {
+            let found = batches.get(at)?.instances();
+            batches.instances = more.or(found);
+        }
+        Ok(batches)
+    }
+
+    /// Most instances of a batch.
+    pub(crate) fn most(&self) -> usize {
+        let batch = self.program.circuit.meta.batch;
+        batch.map_or(usize::MAX, |b| b.max(1) as usize)
+    }
+
+    /// How many batches there are, at least 1.
+    pub(crate) fn len(&self) -> usize {
+        self.instances.map_or(1, |n| n.div_ceil(self.most()).max(1))
+    }
+
+    /// The first instance of a batch, and how many it has; none where values have no axis for them.
+    pub(crate) fn range(&self, at: usize) -> Option<(usize, usize)> {
+        let total = self.instances?;
+        let first = at * self.most().min(total);
+        Some((first, (total - first).min(self.most())))
+    }
+
+    /// The values of a batch.
+    pub(crate) fn get(&self, at: usize) -> Outcome<Bindings> {
+        self.cut(self.range(at))
+    }
+
+    /// The values of some instances: the first, and how many.
+    pub(crate) fn cut(&self, range: Option<(usize, usize)>) -> Outcome<Bindings> {
+        let part = self.values.iter().map(|(name, value)| {
+            let own = self.count_of(name, value);
+            let value = match (range, own, self.instances) {
+                (Some((first, here)), Some(n), Some(total))
+                    if n == total
+                        && value.data.len().is_multiple_of(n.max(1))
+                        && first + here <= n =>
+                {
+                    let size = value.data.len() / n.max(1);
+                    Tensor64 {
                         shape: std::iter::once(here)
                             .chain(value.shape[1..].iter().copied())
                             .collect(),
                         data: value.data[first * size..(first + here) * size].to_vec(),
-                    },
-                    // One instance for all, or what `bind` has to refuse.
-                    _ => value.clone(),
-                };
-                (name.clone(), value)
-            });
-            bound(part.collect())
-        })
-        .collect()
+                    }
+                }
+                // One instance for all, or what `bind` has to refuse.
+                _ => value.clone(),
+            };
+            (name.clone(), value)
+        });
+        let batch = self.program.circuit.meta.batch;
+        bind(&self.program.params, batch, part.collect(), self.wanted)
+            .map_err(|errors| bind_failure(&errors))
+    }
+
+    /// The instances that a value has along a leading axis.
+    fn count_of(&self, name: &str, value: &Tensor64) -> Option<usize> {
+        let param = self.program.params.iter().find(|p| p.name == name)?;
+        let (n, rest) = value.shape.split_first()?;
+        (self.program.circuit.meta.batch.is_some() && rest == param.shape.as_slice()).then_some(*n)
+    }
 }
 
 fn read_values(

@@ -612,7 +612,7 @@ fn what_does_not_belong_together_is_refused() {
     eval("c.hec", "keys/public", "out", "k=2").fails(2, "is a file of encrypted outputs");
     eval("c.hec", "keys/public", "in", "x=[0,0,0,0]").fails(2, "`x` is secret");
     eval("c.hec", "keys/public", "in", "k=3").fails(2, "outside [0, 2]");
-    eval("c.hec", "keys", "in", "k=2").fails(2, "cannot read");
+    eval("c.hec", "nowhere", "in", "k=2").fails(2, "cannot read");
     let deeper = [
         "eval",
         "c.hec",
@@ -675,7 +675,150 @@ fn what_does_not_belong_together_is_refused() {
             "--out",
             "no/where/in",
         ])
-        .fails(2, "cannot write no/where/in");
+        .fails(
+            2,
+            "cannot write no/where/in: there is no directory no/where",
+        );
+    assert!(!place.path("no").exists());
+}
+
+#[test]
+fn keys_are_found_and_told_apart() {
+    let place = parties();
+    // The directory that `keygen --out` was given does as well.
+    let args = [
+        "eval", "c.hec", "--keys", "keys", "--input", "k=2", "--in", "in", "--out", "again",
+    ];
+    place.hecc(&args).ok();
+    let encrypt = ["encrypt", "c.hec", "--input", X, "--out", "x"];
+    place
+        .hecc(&[&encrypt[..], &["--keys", "keys"]].concat())
+        .ok();
+    place.hecc(&encrypt).fails(2, "--secret-key");
+    // Keys of two generations in one directory: it is they that are wrong, not the inputs.
+    fs::create_dir(place.path("mixed")).unwrap();
+    for (from, key) in [("keys", "encryption.key"), ("strange", "evaluation.key")] {
+        let from = place.path(from).join("public").join(key);
+        fs::copy(from, place.path("mixed").join(key)).unwrap();
+    }
+    for args in [
+        &[
+            "eval", "c.hec", "--keys", "mixed", "--input", "k=2", "--in", "in", "--out", "no",
+        ][..],
+        &[&encrypt[..4], &["--keys", "mixed", "--out", "no"]].concat(),
+    ] {
+        place
+            .hecc(args)
+            .fails(2, "the keys in mixed do not belong together");
+    }
+    assert!(!place.path("no").exists());
+}
+
+/// The containers of a file, by the lengths that their headers say.
+fn parts(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let length = u64::from_le_bytes(rest[64..72].try_into().unwrap()) as usize;
+        let (part, more) = rest.split_at(104 + length);
+        out.push(part.to_vec());
+        rest = more;
+    }
+    out
+}
+
+#[test]
+fn parties_stream_batch_after_batch() {
+    let weighted = "\
+@batch(8)
+circuit weighted(a: secret real in [-1, 1], b: secret real in [-1, 1], w: public real in [-1, 1])
+    -> (c: real, d: real) {
+    return (a * b + w, 2 * w);
+}
+";
+    let place = Place::new(weighted);
+    place.hecc(&["keygen", "c.hec", "--out", "keys"]).ok();
+    let values = |scale: f64| -> Vec<f64> {
+        (0..19)
+            .map(|i| scale * (f64::from(i) / 10.0 - 0.9))
+            .collect()
+    };
+    let list = |name: &str, v: &[f64]| format!("{name}={v:?}");
+    let (a, w) = (values(1.0), values(-0.5));
+    let encrypt = place.hecc(&[
+        "encrypt",
+        "c.hec",
+        "--secret-key",
+        "keys/secret.key",
+        "--out",
+        "in",
+        "--input",
+        &list("a", &a),
+        "--input",
+        "b=0.5",
+    ]);
+    let said = encrypt.ok();
+    assert!(
+        said.contains("for each of 19 instances in 3 batches"),
+        "{said}"
+    );
+    let eval = |input: &str, w: &str, out: &str| {
+        place.hecc(&[
+            "eval",
+            "c.hec",
+            "--keys",
+            "keys/public",
+            "--in",
+            input,
+            "--out",
+            out,
+            "--input",
+            w,
+        ])
+    };
+    let said = eval("in", &list("w", &w), "out").ok();
+    assert!(
+        said.contains("for each of 19 instances in 3 batches"),
+        "{said}"
+    );
+    let decrypt = [
+        "decrypt",
+        "c.hec",
+        "--secret-key",
+        "keys/secret.key",
+        "--in",
+    ];
+    let found = place
+        .hecc(&[&decrypt[..], &["out", "--format", "json"]].concat())
+        .json();
+    let c: Vec<f64> = a.iter().zip(&w).map(|(a, w)| 0.5 * a + w).collect();
+    let d: Vec<f64> = w.iter().map(|w| 2.0 * w).collect();
+    close(&found["outputs"]["c"], &c, 1e-4);
+    close(&found["outputs"]["d"], &d, 1e-9);
+    // One public value for all instances.
+    eval("in", "w=0.25", "one").ok();
+    let found = place
+        .hecc(&[&decrypt[..], &["one", "--format", "json"]].concat())
+        .json();
+    let c: Vec<f64> = a.iter().map(|a| 0.5 * a + 0.25).collect();
+    close(&found["outputs"]["c"], &c, 1e-4);
+    // Public values of another count, and batches that are missing, doubled or out of order.
+    eval("in", &list("w", &w[..7]), "no").fails(2, "have 7 instances and the encrypted ones 19");
+    let bytes = fs::read(place.path("in")).unwrap();
+    let parts = parts(&bytes);
+    assert_eq!(parts.len(), 3);
+    for (order, text) in [
+        (vec![0, 1], "it holds 16 of 19 instances"),
+        (vec![0, 2], "in their order"),
+        (vec![1, 0, 2], "in their order"),
+        (vec![0, 0, 1, 2], "in their order"),
+    ] {
+        let some: Vec<u8> = order.iter().flat_map(|i| parts[*i].clone()).collect();
+        fs::write(place.path("bad"), some).unwrap();
+        eval("bad", "w=0", "no").fails(2, text);
+    }
+    fs::write(place.path("bad"), &bytes[..bytes.len() - 1]).unwrap();
+    eval("bad", "w=0", "no").fails(2, "cut short");
     assert!(!place.path("no").exists());
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hecc_ckks::{Context, EvaluationKeys, PublicKey, SecretKey};
 use zeroize::Zeroizing;
 
-use crate::container::{Container, Digest, KeyId, Kind};
+use crate::container::{Container, Digest, KeyId, Kind, key_of};
 use crate::exit::{Failure, Outcome};
 
 /// Of the secret key, in a key directory.
@@ -26,6 +26,12 @@ impl Scope {
     /// Reads a file, all of it checked, and refuses one that belongs to another circuit.
     pub(crate) fn read(&self, kind: Kind, path: &Path) -> Outcome<Container> {
         let container = Container::read(kind, path).map_err(Failure::Input)?;
+        self.check(&container, path)?;
+        Ok(container)
+    }
+
+    /// Refuses what belongs to another circuit.
+    pub(crate) fn check(&self, container: &Container, path: &Path) -> Outcome<()> {
         if container.digest != self.digest {
             return Err(Failure::input(format!(
                 "{} belongs to another circuit, other parameters or another -O or --layout than the ones given: \
@@ -39,7 +45,23 @@ impl Scope {
                 path.display()
             )));
         }
-        Ok(container)
+        Ok(())
+    }
+
+    /// Wraps a payload for this circuit.
+    pub(crate) fn container(
+        &self,
+        kind: Kind,
+        key: KeyId,
+        payload: Zeroizing<Vec<u8>>,
+    ) -> Container {
+        Container {
+            kind,
+            digest: self.digest,
+            key,
+            insecure: self.insecure,
+            payload,
+        }
     }
 
     /// Writes a file for this circuit.
@@ -50,13 +72,7 @@ impl Scope {
         payload: Zeroizing<Vec<u8>>,
         path: &Path,
     ) -> Outcome<u64> {
-        let container = Container {
-            kind,
-            digest: self.digest,
-            key,
-            insecure: self.insecure,
-            payload,
-        };
+        let container = self.container(kind, key, payload);
         container.write(path).map_err(Failure::Input)?;
         Ok(container.payload.len() as u64 + crate::container::HEADER_BYTES as u64)
     }
@@ -98,6 +114,36 @@ pub(crate) fn evaluation_keys_path(public: &Path) -> PathBuf {
     public.join(EVALUATION_KEYS)
 }
 
+/// The directory of public keys that is meant: that of `hecc keygen --out DIR` is `DIR/public`.
+fn public_directory(given: &Path) -> PathBuf {
+    let holds_keys = |dir: &Path| {
+        [encryption_key_path(dir), evaluation_keys_path(dir)]
+            .iter()
+            .any(|key| key.exists())
+    };
+    let inner = given.join(PUBLIC);
+    if !holds_keys(given) && holds_keys(&inner) {
+        return inner;
+    }
+    given.to_path_buf()
+}
+
+/// Refuses a directory whose keys were not generated together; what of them is missing or damaged is told
+/// when it is needed.
+fn same_generation(public: &Path) -> Outcome<()> {
+    let ids = [encryption_key_path(public), evaluation_keys_path(public)].map(|p| key_of(&p));
+    if let [Some(a), Some(b)] = ids
+        && a != b
+    {
+        return Err(Failure::input(format!(
+            "the keys in {} do not belong together: {ENCRYPTION_KEY} and {EVALUATION_KEYS} are of different key generations; \
+             take both from one run of `hecc keygen`",
+            public.display()
+        )));
+    }
+    Ok(())
+}
+
 fn unusable(path: &Path) -> impl Fn(hecc_ckks::Error) -> Failure + '_ {
     move |e| Failure::input(format!("{} is not usable: {e}", path.display()))
 }
@@ -119,6 +165,8 @@ pub(crate) fn encryption_key(
     context: &Context,
     public: &Path,
 ) -> Outcome<(PublicKey, KeyId)> {
+    let public = &public_directory(public);
+    same_generation(public)?;
     let path = encryption_key_path(public);
     let file = scope.read(Kind::EncryptionKey, &path)?;
     scope.same_key(file.key, key_id(&file.payload), &path)?;
@@ -132,6 +180,8 @@ pub(crate) fn evaluation_keys(
     context: &Context,
     public: &Path,
 ) -> Outcome<(EvaluationKeys, KeyId)> {
+    let public = &public_directory(public);
+    same_generation(public)?;
     let path = evaluation_keys_path(public);
     let file = scope.read(Kind::EvaluationKeys, &path)?;
     let keys = EvaluationKeys::from_bytes(context, &file.payload).map_err(unusable(&path))?;

@@ -11,8 +11,8 @@ use hecc_passes::compile::{Report, ReportedMeasures};
 use hecc_runtime::{
     Bindings, CkksBackend, CkksValue, ClearBackend, Divergence, EncryptWith, Execution, Fusion,
     LockstepBackend, LockstepValue, Plains, Reference, RuntimeError, Schedule, Tensor64, Tolerance,
-    Unpacked, decrypt, encrypt, evaluation_keys_needed, execute, max_abs_error, pack, reference,
-    resolve_plains, unpack,
+    Unpacked, Wanted, decrypt, encrypt, evaluation_keys_needed, execute, max_abs_error, pack,
+    reference, resolve_plains, unpack,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -22,9 +22,10 @@ use super::compile::parameters;
 use crate::args::{Backend, Format, RunArgs};
 use crate::classify::{Classification, classify};
 use crate::exit::{Failure, Outcome, Status};
+use crate::output::join;
 use crate::output::{self, Target};
-use crate::progress::{Bar, Spinner};
-use crate::project::{self, Project, context, result_ranks};
+use crate::progress::{Bar, Spinner, batch_label};
+use crate::project::{Batches, Project, context, result_ranks};
 use crate::values;
 
 /// How many elements of a result the table shows.
@@ -108,10 +109,8 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     let random = args
         .random
         .then_some(&mut draw as &mut dyn FnMut(&Param) -> Tensor64);
-    let batches = project::batches(program, &args.input, random)?;
-    let instances = batches[0]
-        .instances()
-        .map(|_| batches.iter().map(Bindings::count).sum());
+    let batches = Batches::read(program, &args.input, Wanted::All, random)?;
+    let instances = batches.instances;
     let labels = args.labels.as_deref().map(values::labels).transpose();
     let labels = labels.map_err(Failure::Input)?;
     let targets = output::targets(&args.output, &result_ranks(program, instances))?;
@@ -127,14 +126,12 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     };
     let mut whole: Option<(Computed, Reference)> = None;
     let count = batches.len();
-    for (number, bindings) in batches.iter().enumerate() {
+    for number in 0..count {
+        let bindings = &batches.get(number)?;
         let failed = |e: RuntimeError| project.failed(&e);
         let plain = reference(program, bindings).map_err(failed)?;
         let plains = resolve_plains(program, bindings).map_err(failed)?;
-        let bar = Bar::new(match count {
-            1 => "evaluating".to_owned(),
-            _ => format!("batch {} of {count}", number + 1),
-        });
+        let bar = Bar::new(batch_label("evaluating", number, count));
         let computed = match &mut party {
             None => clear(program, &plains, bindings, &schedule, &bar),
             Some(party) => party.compute(args, program, &plains, bindings, &schedule, &bar),
@@ -143,7 +140,7 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
         match &mut whole {
             None => whole = Some((computed, plain)),
             Some((all, all_plain)) => {
-                let before = number * batches[0].count();
+                let before = batches.range(number).map_or(0, |(first, _)| first);
                 join(&mut all_plain.outputs, plain.outputs);
                 all_plain
                     .faults
@@ -366,16 +363,6 @@ impl Party {
             peak_ciphertexts: execution.peak_ciphertexts,
             lockstep,
         })
-    }
-}
-
-/// Puts the results of the next instances after those of the first.
-fn join(all: &mut [Unpacked], next: Vec<Unpacked>) {
-    for (all, next) in all.iter_mut().zip(next) {
-        if let (Some(n), Some(more)) = (all.value.shape.first_mut(), next.value.shape.first()) {
-            *n += more;
-        }
-        all.value.data.extend(next.value.data);
     }
 }
 
