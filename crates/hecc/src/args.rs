@@ -85,6 +85,8 @@ pub(crate) enum Layout {
     Elements,
     /// Many elements per ciphertext.
     Packed,
+    /// Many elements per ciphertext, the axes of tensors on the bits of the slot number.
+    Tiles,
 }
 
 /// What decides the compiled circuit. Whoever generates keys, encrypts, evaluates and decrypts gives the same.

@@ -186,6 +186,7 @@ pub(crate) fn options(choice: &Choice) -> CompileOptions {
         Layout::Auto => Strategy::Auto,
         Layout::Elements => Strategy::Elements,
         Layout::Packed => Strategy::Packed,
+        Layout::Tiles => Strategy::Tiles,
     };
     options
 }

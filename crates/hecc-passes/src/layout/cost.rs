@@ -27,6 +27,15 @@ const RINGS: [(usize, u32); 5] = [(4096, 1), (8192, 3), (16384, 8), (32768, 19),
 
 /// Estimates a circuit.
 pub fn estimate(circuit: &Circuit<Slots>) -> Estimate {
+    reckon(circuit, None)
+}
+
+/// The same where the levels are known.
+pub(super) fn with_levels(circuit: &Circuit<Slots>, levels: u32) -> Estimate {
+    reckon(circuit, Some(levels))
+}
+
+fn reckon(circuit: &Circuit<Slots>, known_levels: Option<u32>) -> Estimate {
     let graph = &circuit.graph;
     let live = circuit.live();
     let mut levels = vec![0u32; graph.len()];
@@ -74,7 +83,7 @@ pub fn estimate(circuit: &Circuit<Slots>) -> Estimate {
         };
         levels[id.index()] = deepest + own;
     }
-    let depth = levels.iter().copied().max().unwrap_or(0);
+    let depth = known_levels.unwrap_or_else(|| levels.iter().copied().max().unwrap_or(0));
     let by_levels = RINGS
         .iter()
         // the smallest ring has no room for the prime that switching keys takes

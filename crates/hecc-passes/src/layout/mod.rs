@@ -11,13 +11,16 @@ mod cost;
 mod elements;
 mod emit;
 mod expand;
+mod known;
 mod linear;
 mod packed;
 mod public;
 mod tidy;
+mod tiles;
 
 use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{Circuit, NodeId};
+use hecc_ir::measure;
 use hecc_ir::slots::Slots;
 use hecc_ir::tensor::{Secrecy, Tensor, TensorOp, elements as count};
 
@@ -34,6 +37,8 @@ pub enum Strategy {
     Elements,
     /// Dense vectors.
     Packed,
+    /// Tiles; dense vectors where a program has operations that are not laid out in tiles.
+    Tiles,
 }
 
 /// How to lay out a circuit.
@@ -43,6 +48,8 @@ pub struct LayoutOptions {
     pub strategy: Strategy,
     /// Most slots of a vector, a power of two: larger tensors take several vectors.
     pub max_slots: usize,
+    /// Parameters lie row-major and matrix products are taken as they are written.
+    pub ordinary: bool,
 }
 
 impl Default for LayoutOptions {
@@ -50,6 +57,7 @@ impl Default for LayoutOptions {
         LayoutOptions {
             strategy: Strategy::Auto,
             max_slots: 1 << 15,
+            ordinary: false,
         }
     }
 }
@@ -71,12 +79,19 @@ pub fn lower(
         || match options.strategy {
             Strategy::Auto => size.scalars_only || size.nodes > PACKED_WORK_MAX / size.largest,
             Strategy::Elements => true,
-            Strategy::Packed => false,
+            Strategy::Packed | Strategy::Tiles => false,
         };
     if by_element {
         return Ok(tidy(&elements::lower(circuit, public)?));
     }
     let most = options.max_slots.next_power_of_two();
+    let tiled = match options.strategy {
+        Strategy::Auto | Strategy::Tiles => lower_in_tiles(circuit, options)?,
+        Strategy::Elements | Strategy::Packed => None,
+    };
+    if let (Some((_, lowered)), Strategy::Tiles) = (&tiled, options.strategy) {
+        return Ok(lowered.clone());
+    }
     // vectors that hold the largest tensor whole, or all scalar products of matrices at once, or
     // parts of it: a smaller ring may do then
     let mut choices = vec![size.largest.min(most)];
@@ -93,14 +108,17 @@ pub fn lower(
         .saturating_mul(choices[0])
         .saturating_add(size.elements);
     choices.truncate((TRIED_WORK_MAX / work.max(1)).clamp(1, choices.len()));
-    let mut best: Option<(Estimate, Circuit<Slots>)> = None;
+    if tiled.is_some() && work > PACKED_BESIDE_MAX {
+        choices.clear();
+    }
+    let mut best = tiled;
     for slots in choices {
         let lowered = tidy(&packed::lower(
             circuit,
             public::PublicPart::new(circuit)?,
             slots,
         )?);
-        let found = estimate(&lowered);
+        let found = judged(&lowered);
         if best.as_ref().is_none_or(|(b, _)| better(&found, b)) {
             best = Some((found, lowered));
         } else if slots < size.largest.min(most) {
@@ -110,13 +128,63 @@ pub fn lower(
     }
     if options.strategy == Strategy::Auto && size.elements <= ELEMENTS_MAX {
         let lowered = tidy(&elements::lower(circuit, public)?);
+        // both by the rough estimate, in which a scalar factor has its price
         let found = estimate(&lowered);
-        if best.as_ref().is_none_or(|(b, _)| better(&found, b)) {
+        if best
+            .as_ref()
+            .is_none_or(|(_, b)| better(&found, &estimate(b)))
+        {
             return Ok(lowered);
         }
     }
     Ok(best.expect("there is a packed choice").1)
 }
+
+/// The best of the tiled forms; `None` when the program has operations that are not laid out so.
+fn lower_in_tiles(
+    circuit: &Circuit<Tensor>,
+    options: &LayoutOptions,
+) -> Result<Option<(Estimate, Circuit<Slots>)>, Diagnostic> {
+    let mut best: Option<(Estimate, Circuit<Slots>)> = None;
+    let most = options.max_slots.next_power_of_two();
+    for distribute in [false, true] {
+        let Some(prepared) = tiles::Prepared::new(circuit, distribute)? else {
+            return Ok(None);
+        };
+        let slots = prepared.largest()?.min(most);
+        for repack in [0.0, 20.0] {
+            let wishes = tiles::Options {
+                ordinary: options.ordinary,
+                repack,
+            };
+            let Some(lowered) = prepared.lower(slots, &wishes)? else {
+                continue;
+            };
+            let lowered = tidy(&lowered);
+            let found = judged(&lowered);
+            if best.as_ref().is_none_or(|(b, _)| better(&found, b)) {
+                best = Some((found, lowered));
+            }
+        }
+    }
+    Ok(best)
+}
+
+/// An estimate with the levels that the circuit will really take.
+fn judged(lowered: &Circuit<Slots>) -> Estimate {
+    let mut found = estimate(lowered);
+    if lowered.graph.len() <= JUDGED_MAX {
+        let levels = measure::measure(&crate::scale::lower_ideal(lowered)).levels;
+        found = cost::with_levels(lowered, levels as u32);
+    }
+    found
+}
+
+/// Circuits of more operations are judged by a rough estimate of their levels.
+const JUDGED_MAX: usize = 1 << 14;
+
+/// Where tiles fit, dense vectors are tried beside them up to this many nodes times slots.
+const PACKED_BESIDE_MAX: usize = 1 << 17;
 
 /// Vectors are not made smaller than this: a smaller ring is hardly ever secure with a level.
 const SMALLEST_PART: usize = 1024;

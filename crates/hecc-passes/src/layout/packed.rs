@@ -24,6 +24,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::emit::Emitter;
 use super::expand::{Algebra, Source as Moved, matmul_extents, movement, strides, sum_targets};
+use super::known;
 use super::linear::{self, Effort, Entry, JUNK, Label, Plan, PublicWeights, Weight, ZERO};
 use super::public::{Known, PublicPart, intervals, range_of};
 
@@ -1162,57 +1163,16 @@ impl Packer<'_> {
         }
     }
 
-    /// A known value that is the same for every element, as a coefficient.
     fn scalar(&mut self, known: &Known) -> Option<Coefficient> {
-        match known {
-            Known::Const(c) => c.uniform().map(|v| Coefficient::Const(Real(v))),
-            Known::Runtime(id) => {
-                let scalar = self.public.scalar_of(*id)?;
-                let range = self.public.range(scalar);
-                let output = self.public.output(scalar);
-                Some(Coefficient::Plain(self.emit.public(
-                    output,
-                    SlotSource::Element(0),
-                    range,
-                )))
-            }
-        }
+        known::scalar(&mut self.emit, &mut self.public, known)
     }
 
     fn known_range(&self, known: &Known) -> Interval {
-        match known {
-            Known::Const(c) => intervals::of_values(c.data()),
-            Known::Runtime(id) => self.public.range(*id),
-        }
+        known::range(&self.public, known)
     }
 
-    /// A known tensor in slots, zero where no element lies.
     fn plain_at(&mut self, known: &Known, labels: &[Label]) -> PlainId {
-        match known {
-            Known::Const(c) => {
-                let values: Vec<f64> = labels
-                    .iter()
-                    .map(|l| {
-                        if *l < ZERO {
-                            c.data()[*l as usize]
-                        } else {
-                            0.0
-                        }
-                    })
-                    .collect();
-                self.emit.vector(&values)
-            }
-            Known::Runtime(id) => {
-                let range = intervals::hull(self.public.range(*id), Interval::new(0.0, 0.0));
-                let output = self.public.output(*id);
-                let map: Arc<[u32]> = labels
-                    .iter()
-                    .map(|l| if *l < ZERO { *l } else { SlotMap::EMPTY })
-                    .collect();
-                self.emit
-                    .public(output, SlotSource::Map(SlotMap(map)), range)
-            }
-        }
+        known::plain_at(&mut self.emit, &mut self.public, known, labels)
     }
 
     fn times_known(&mut self, a: &View, known: &Known) -> View {

@@ -231,8 +231,12 @@ fn options() -> Vec<LayoutOptions> {
         (Strategy::Elements, 1),
         (Strategy::Packed, 1 << 15),
         (Strategy::Packed, 4),
+        (Strategy::Tiles, 1 << 15),
+        (Strategy::Tiles, 16),
+        (Strategy::Tiles, 4),
     ];
     all.map(|(strategy, max_slots)| LayoutOptions {
+        ordinary: false,
         strategy,
         max_slots,
     })
@@ -581,7 +585,7 @@ fn a_known_matrix_takes_baby_and_giant_steps() {
         let y = m.op(TensorOp::MatMul, &[w, x]);
         let circuit = m.done(&[y]);
         agree(&circuit, 2, "matrix times vector");
-        let lowered = lower(&circuit, &LayoutOptions::default()).unwrap();
+        let lowered = lower(&circuit, &LayoutOptions { strategy: Strategy::Packed, ..LayoutOptions::default() }).unwrap();
         assert_eq!(counts(&lowered), (0, rotations, 128));
         assert_eq!(estimate(&lowered).levels, 1);
     }
@@ -684,6 +688,7 @@ fn training_alternates_rows_and_columns() {
     let packed = LayoutOptions {
         strategy: Strategy::Packed,
         max_slots: 32,
+        ..LayoutOptions::default()
     };
     // one mask a minibatch at most, where a sum over the fast axis is turned into a replicated vector
     for k in 1..=3 {

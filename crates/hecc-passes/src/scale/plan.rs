@@ -95,6 +95,8 @@ struct Info {
 const MOST_GROWTH: f64 = 16384.0;
 /// Largest denominator that is tried when looking for a unit.
 const MOST_DENOMINATOR: u32 = 1024;
+/// A free value is held at most this much smaller than one.
+const SMALL_FACTOR: f64 = 1.0 / 256.0;
 /// Two reals this near, relatively, are taken for the same: far below any scale's rounding.
 const NEAR: f64 = 1.0 / (1u64 << 40) as f64;
 
@@ -224,6 +226,7 @@ fn heights(circuit: &Circuit<Slots>, ranges: &[Interval]) -> Vec<Info> {
     for (o, _) in &circuit.outputs {
         uses[o.index()] += 1;
     }
+    let rungs = rungs(circuit, &uses);
     let mut infos: Vec<Info> = Vec::with_capacity(graph.len());
     for id in graph.ids() {
         let operands = graph.operands(id);
@@ -285,10 +288,30 @@ fn heights(circuit: &Circuit<Slots>, ranges: &[Interval]) -> Vec<Info> {
             },
         };
         // One version of a value only: who shares it takes it as it is.
-        info.free &= uses[id.index()] == 1;
+        info.free &= uses[id.index()] == 1 || rungs[id.index()];
         infos.push(info);
     }
     infos
+}
+
+/// Values with two users that want the same of them: a sum, and a rotation for that sum alone.
+fn rungs(circuit: &Circuit<Slots>, uses: &[u32]) -> Vec<bool> {
+    let graph = &circuit.graph;
+    let mut out = vec![false; graph.len()];
+    for id in graph.ids() {
+        let Shape::Sum(terms) = shape(circuit, id) else {
+            continue;
+        };
+        for (o, c) in &terms {
+            if !matches!(graph.op(*o), SlotsOp::Rotate(_)) || uses[o.index()] != 1 {
+                continue;
+            }
+            let base = graph.operands(*o)[0];
+            let beside = |(b, d): &(NodeId, Coefficient)| *b == base && d == c;
+            out[base.index()] |= uses[base.index()] == 2 && terms.iter().any(beside);
+        }
+    }
+    out
 }
 
 /// Values of inputs beyond 2^16 are encoded at a smaller scale: their precision is relative.
@@ -343,7 +366,8 @@ fn sum_info(
     } else {
         f64::MIN_POSITIVE
     };
-    let single = defaults.len() == 1;
+    // One factor that is common to all makes nothing larger.
+    let single = defaults.windows(2).all(|w| near(w[0], w[1]));
     let least = if single { f64::MIN_POSITIVE } else { least };
     let known = |unit: f64, free: bool| Info {
         height,
@@ -360,7 +384,14 @@ fn sum_info(
         return known(1.0, runtime);
     }
     if let Some(unit) = common_unit(&defaults, least) {
-        return known(unit, fixed.is_empty());
+        // What is free need not wait in a small factor, which powers would make smaller yet.
+        let usual = if size.is_finite() && size > 0.0 {
+            (size.log2().floor().exp2() * SMALL_FACTOR).min(1.0)
+        } else {
+            SMALL_FACTOR
+        };
+        let small = fixed.is_empty() && unit < usual;
+        return known(if small { usual } else { unit }, fixed.is_empty());
     }
     let unit = if fixed.is_empty() {
         Some(1.0)
