@@ -48,8 +48,6 @@ pub struct LayoutOptions {
     pub strategy: Strategy,
     /// Most slots of a vector, a power of two: larger tensors take several vectors.
     pub max_slots: usize,
-    /// Parameters lie row-major and matrix products are taken as they are written.
-    pub ordinary: bool,
 }
 
 impl Default for LayoutOptions {
@@ -57,7 +55,6 @@ impl Default for LayoutOptions {
         LayoutOptions {
             strategy: Strategy::Auto,
             max_slots: 1 << 15,
-            ordinary: false,
         }
     }
 }
@@ -153,10 +150,7 @@ fn lower_in_tiles(
         };
         let slots = prepared.largest()?.min(most);
         for repack in [0.0, 20.0] {
-            let wishes = tiles::Options {
-                ordinary: options.ordinary,
-                repack,
-            };
+            let wishes = tiles::Options { repack };
             let Some(lowered) = prepared.lower(slots, &wishes)? else {
                 continue;
             };

@@ -236,7 +236,6 @@ fn options() -> Vec<LayoutOptions> {
         (Strategy::Tiles, 4),
     ];
     all.map(|(strategy, max_slots)| LayoutOptions {
-        ordinary: false,
         strategy,
         max_slots,
     })
@@ -585,7 +584,14 @@ fn a_known_matrix_takes_baby_and_giant_steps() {
         let y = m.op(TensorOp::MatMul, &[w, x]);
         let circuit = m.done(&[y]);
         agree(&circuit, 2, "matrix times vector");
-        let lowered = lower(&circuit, &LayoutOptions { strategy: Strategy::Packed, ..LayoutOptions::default() }).unwrap();
+        let lowered = lower(
+            &circuit,
+            &LayoutOptions {
+                strategy: Strategy::Packed,
+                ..LayoutOptions::default()
+            },
+        )
+        .unwrap();
         assert_eq!(counts(&lowered), (0, rotations, 128));
         assert_eq!(estimate(&lowered).levels, 1);
     }
@@ -695,6 +701,188 @@ fn training_alternates_rows_and_columns() {
         let lowered = lower(&training(k, 4, 6), &packed).unwrap();
         let (muls, _, masks) = counts(&lowered);
         assert_eq!((muls, masks), (4 * k, k - 1), "{k} minibatches");
+    }
+}
+
+fn weighted(m: &mut Maker, x: NodeId, c: f64) -> NodeId {
+    let c = hecc_ir::tensor::ConstTensor::filled(m.shape(x), c);
+    let c = m.op(TensorOp::Const(c), &[]);
+    m.op(TensorOp::Mul, &[x, c])
+}
+
+/// Logistic regression on minibatches: as it is written, or with the next margins computed from
+/// products of minibatches that are parameters, too.
+fn minibatches(steps: usize, rows: usize, features: usize, reassociated: bool) -> Circuit<Tensor> {
+    let cube: &[usize] = &[steps, rows, features];
+    let products: &[usize] = &[steps, rows, rows];
+    let mut m = Maker::new(&[
+        ("Z", SECRET, cube),
+        ("w0", SECRET, &[features]),
+        ("v0", SECRET, &[features]),
+        ("G", SECRET, products),
+    ]);
+    let cut = |m: &mut Maker, of: u32, t: usize, rows: usize, columns: usize| {
+        let all = m.op(TensorOp::Input(of), &[]);
+        let starts = [t, 0, 0].map(|i| Affine::constant(i as i64)).to_vec();
+        let sizes = Shape::from_slice(&[1, rows, columns]);
+        let one = m.op(TensorOp::Slice { starts, sizes }, &[all]);
+        m.op(
+            TensorOp::Reshape(Shape::from_slice(&[rows, columns])),
+            &[one],
+        )
+    };
+    let narrow = |m: &mut Maker, id: NodeId, by: f64| {
+        m.builder
+            .declare(id, hecc_ir::graph::Interval::new(-by, by));
+    };
+    let mut w = m.op(TensorOp::Input(1), &[]);
+    let mut v = m.op(TensorOp::Input(2), &[]);
+    let mut before: Option<(NodeId, NodeId, f64)> = None;
+    for t in 0..steps {
+        let z = cut(&mut m, 0, t, rows, features);
+        let p = match before {
+            Some((u, s, rate)) if reassociated => {
+                let g = cut(&mut m, 3, t, rows, rows);
+                let old = m.op(TensorOp::MatMul, &[z, u]);
+                let new = m.op(TensorOp::MatMul, &[g, s]);
+                let new = weighted(&mut m, new, rate);
+                m.op(TensorOp::Add, &[old, new])
+            }
+            _ => m.op(TensorOp::MatMul, &[z, v]),
+        };
+        narrow(&mut m, p, 8.0);
+        let square = m.op(TensorOp::Mul, &[p, p]);
+        let cube = m.op(TensorOp::Mul, &[square, p]);
+        let (a, b) = (weighted(&mut m, p, -0.15), weighted(&mut m, cube, 0.0016));
+        let sum = m.op(TensorOp::Add, &[a, b]);
+        let half = hecc_ir::tensor::ConstTensor::filled(m.shape(sum), 0.5);
+        let half = m.op(TensorOp::Const(half), &[]);
+        let s = m.op(TensorOp::Add, &[sum, half]);
+        let back = m.op(TensorOp::Transpose(Shape::from_slice(&[1, 0])), &[z]);
+        let g = m.op(TensorOp::MatMul, &[back, s]);
+        let g = weighted(&mut m, g, 0.3);
+        let next = m.op(TensorOp::Add, &[v, g]);
+        narrow(&mut m, next, 4.0);
+        let eta = -0.28 - 0.1 * t as f64;
+        let mix = |m: &mut Maker, x: NodeId| {
+            let (a, b) = (weighted(m, x, 1.0 - eta), weighted(m, w, eta));
+            m.op(TensorOp::Add, &[a, b])
+        };
+        // the next margins are Z (u + rate · Zᵀ s) with u of older weights alone
+        let u = mix(&mut m, v);
+        v = mix(&mut m, next);
+        before = Some((u, s, 0.3 * (1.0 - eta)));
+        w = next;
+    }
+    m.done(&[w])
+}
+
+/// Rescalings on the longest path.
+fn levels(lowered: &Circuit<Slots>) -> u64 {
+    measure::measure(&crate::scale::lower_ideal(lowered)).levels
+}
+
+#[test]
+fn training_takes_four_levels_a_minibatch_and_two_and_a_half_reassociated() {
+    let tiles = LayoutOptions {
+        strategy: Strategy::Tiles,
+        ..LayoutOptions::default()
+    };
+    for k in [1usize, 2, 3, 4, 6] {
+        let written = lower(&minibatches(k, 8, 13, false), &tiles).unwrap();
+        assert_eq!(
+            levels(&written),
+            4 * k as u64 - 1,
+            "{k} minibatches as written"
+        );
+        let again = lower(&minibatches(k, 8, 13, true), &tiles).unwrap();
+        let most = (5 * k as u64).div_ceil(2) + 1;
+        assert!(levels(&again) <= most, "{k}: {} levels", levels(&again));
+        let (muls, rotations, plain) = counts(&again);
+        assert!(
+            muls <= 10 * k && rotations <= 60 * k && plain <= 12 * k,
+            "{k}: {muls} products, {rotations} rotations, {plain} masks"
+        );
+    }
+    agree(&minibatches(2, 3, 5, false), 7, "minibatches");
+    agree(&minibatches(3, 4, 6, true), 8, "minibatches, re-associated");
+}
+
+/// What AWS HIT takes for its operations on encrypted matrices and vectors (its README: levels).
+#[test]
+fn linear_algebra_takes_no_more_levels_than_hit() {
+    type Make = fn(&mut Maker, NodeId, NodeId) -> NodeId;
+    let rows: &[(&str, &[usize], &[usize], Make, u64, u64)] = &[
+        (
+            "add",
+            &[13, 78],
+            &[13, 78],
+            |m, a, b| m.op(TensorOp::Add, &[a, b]),
+            0,
+            0,
+        ),
+        (
+            "Hadamard",
+            &[13, 78],
+            &[13, 78],
+            |m, a, b| m.op(TensorOp::Mul, &[a, b]),
+            1,
+            1,
+        ),
+        (
+            "sum over rows",
+            &[13, 78],
+            &[1],
+            |m, a, _| m.op(TensorOp::Sum([0].into_iter().collect()), &[a]),
+            0,
+            0,
+        ),
+        (
+            "sum over columns",
+            &[13, 78],
+            &[1],
+            |m, a, _| m.op(TensorOp::Sum([1].into_iter().collect()), &[a]),
+            1,
+            0,
+        ),
+        (
+            "row · matrix",
+            &[13],
+            &[13, 78],
+            |m, a, b| m.op(TensorOp::MatMul, &[a, b]),
+            1,
+            1,
+        ),
+        (
+            "matrix · column",
+            &[13, 78],
+            &[78],
+            |m, a, b| m.op(TensorOp::MatMul, &[a, b]),
+            2,
+            1,
+        ),
+        (
+            "matrix · matrix",
+            &[13, 78],
+            &[78, 14],
+            |m, a, b| m.op(TensorOp::MatMul, &[a, b]),
+            3,
+            1,
+        ),
+    ];
+    for (name, a, b, make, theirs, ours) in rows {
+        let mut m = Maker::new(&[("a", SECRET, a), ("b", SECRET, b)]);
+        let (x, y) = (m.op(TensorOp::Input(0), &[]), m.op(TensorOp::Input(1), &[]));
+        let out = make(&mut m, x, y);
+        let circuit = m.done(&[out]);
+        let lowered = lower(&circuit, &LayoutOptions::default()).unwrap();
+        let found = levels(&lowered);
+        assert!(ours <= theirs);
+        assert_eq!(found, *ours, "{name}");
+        println!(
+            "{name}: {found} levels, {:?} products, rotations, masks",
+            counts(&lowered)
+        );
     }
 }
 

@@ -253,7 +253,12 @@ const ENCRYPTED: Size = Size {
     levels: 4,
     extent: 4,
 };
-const STRATEGIES: [Strategy; 3] = [Strategy::Auto, Strategy::Elements, Strategy::Packed];
+const STRATEGIES: [Strategy; 4] = [
+    Strategy::Auto,
+    Strategy::Elements,
+    Strategy::Packed,
+    Strategy::Tiles,
+];
 
 /// Tries each seed and tells of all that fail.
 fn each(seeds: Range<u64>, check_seed: impl Fn(u64) + Sync + RefUnwindSafe) {
@@ -273,7 +278,7 @@ fn clear(seed: u64) {
     interpret(&program, &checked.circuits[0]);
     for opt_level in 0..=3 {
         // Every layout is tried at every level, in turn: three programs see all twelve pairs.
-        let strategy = STRATEGIES[(seed as usize + usize::from(opt_level)) % 3];
+        let strategy = STRATEGIES[(seed as usize + usize::from(opt_level)) % STRATEGIES.len()];
         if let Some(lowered) = compile_at(&program, &checked, opt_level, strategy, true) {
             run_clear(&program, &lowered, &format!("-O {opt_level}, {strategy:?}"));
         }
@@ -283,7 +288,7 @@ fn clear(seed: u64) {
 fn encrypted(seed: u64) {
     let program = generate::program(seed, ENCRYPTED);
     let checked = check(&program);
-    let strategy = STRATEGIES[seed as usize % 3];
+    let strategy = STRATEGIES[seed as usize % STRATEGIES.len()];
     if let Some(lowered) = compile_at(&program, &checked, 2, strategy, false) {
         run_encrypted(&program, &lowered);
     }

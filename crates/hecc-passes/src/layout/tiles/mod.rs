@@ -30,8 +30,6 @@ use super::public::PublicPart;
 /// What a plan may do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
-    /// Parameters lie row-major, in one packing.
-    pub(super) ordinary: bool,
     /// Work that a second packing of an input counts as.
     pub(super) repack: f64,
 }
@@ -96,7 +94,6 @@ impl Prepared {
             .collect();
         let wishes = plan::Wishes {
             repack: options.repack,
-            ordinary: options.ordinary,
         };
         let Some(plan) = plan::plan(values, &outputs, slots.ilog2() as u8, &wishes) else {
             return Ok(None);

@@ -52,7 +52,10 @@ pub(super) struct Value {
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
     /// Elements of an encrypted parameter, `u32::MAX` for zero: the client packs them as it is told.
-    Leaf { param: u32, elements: Rc<[u32]> },
+    Leaf {
+        param: u32,
+        elements: Rc<[u32]>,
+    },
     Add,
     Sub,
     Mul,
@@ -203,9 +206,7 @@ pub(super) fn values(circuit: &Circuit<Tensor>, public: &mut PublicPart) -> Opti
             TensorOp::Broadcast(_) => {
                 let lead = shape.len() - shapes[0].len();
                 let axes: Vec<Option<usize>> = (0..shape.len())
-                    .map(|i| {
-                        (i >= lead && shapes[0][i - lead] == shape[i]).then(|| i - lead)
-                    })
+                    .map(|i| (i >= lead && shapes[0][i - lead] == shape[i]).then(|| i - lead))
                     .collect();
                 let padded = axes
                     .iter()
@@ -214,7 +215,10 @@ pub(super) fn values(circuit: &Circuit<Tensor>, public: &mut PublicPart) -> Opti
                 (Kind::Axes(axes), clean_of(0) && !padded)
             }
             op if secret.len() == 1 && ids.len() == 1 => {
-                if let Kind::Leaf { param, elements } = &out[secret[0]].kind {
+                // a transposed parameter is the same vectors under other names
+                if let Some(axes) = renamed(op, shapes[0], &shape) {
+                    (Kind::Axes(axes), clean_of(0))
+                } else if let Kind::Leaf { param, elements } = &out[secret[0]].kind {
                     let map = movement(op, &shapes, &shape)?;
                     let elements = map
                         .iter()
@@ -231,7 +235,7 @@ pub(super) fn values(circuit: &Circuit<Tensor>, public: &mut PublicPart) -> Opti
                         true,
                     )
                 } else {
-                    (Kind::Axes(renamed(op, shapes[0], &shape)?), clean_of(0))
+                    return None;
                 }
             }
             _ => return None,
@@ -297,8 +301,6 @@ pub(super) fn largest(values: &[Value]) -> usize {
 pub(super) struct Wishes {
     /// Work that a second packing of an input counts as, beside its transport.
     pub(super) repack: f64,
-    /// Inputs lie row-major alone.
-    pub(super) ordinary: bool,
 }
 
 /// Chooses layouts for vectors of 2^`slot_bits` slots. `outputs` are the results, by value.
@@ -308,7 +310,7 @@ pub(super) fn plan(
     slot_bits: u8,
     wishes: &Wishes,
 ) -> Option<Plan> {
-    let candidates = candidates(&values, slot_bits, wishes);
+    let candidates = candidates(&values, slot_bits);
     let mut planner = Planner {
         values,
         states: Vec::new(),
@@ -332,7 +334,7 @@ fn add_candidate(list: &mut Vec<Layout>, layout: Layout) -> bool {
 
 /// Layouts in which values may lie: every order of the axes of the largest ones, and what follows
 /// from these for what they are computed from and what is computed from them.
-fn candidates(values: &[Value], slot_bits: u8, wishes: &Wishes) -> Vec<Vec<Layout>> {
+fn candidates(values: &[Value], slot_bits: u8) -> Vec<Vec<Layout>> {
     let mut out: Vec<Vec<Layout>> = vec![Vec::new(); values.len()];
     // values of most axes first: the others follow them
     let mut ranked: Vec<usize> = (0..values.len()).collect();
@@ -342,7 +344,7 @@ fn candidates(values: &[Value], slot_bits: u8, wishes: &Wishes) -> Vec<Vec<Layou
         if !out[v].is_empty() && axes(&values[v]) > 1 {
             continue;
         }
-        for l in seeds(&values[v].shape, slot_bits, wishes) {
+        for l in seeds(&values[v].shape, slot_bits) {
             add_candidate(&mut out[v], l);
         }
         spread(values, &mut out);
@@ -392,7 +394,11 @@ fn propagate(values: &[Value], out: &mut [Vec<Layout>], v: usize) -> bool {
             for l in out[v].clone() {
                 changed |= add_candidate(&mut out[o], behind(axes, &l, &values[o].shape));
             }
-            if axes.iter().zip(&value.shape).all(|(a, n)| a.is_some() || *n == 1) {
+            if axes
+                .iter()
+                .zip(&value.shape)
+                .all(|(a, n)| a.is_some() || *n == 1)
+            {
                 for l in out[o].clone() {
                     let through: Layout = axes
                         .iter()
@@ -435,7 +441,7 @@ pub(super) fn without(axes: &[usize], layout: &[Place]) -> Layout {
 
 /// Orders of the axes, the slowest at the top of the slots; too large a tensor leaves bits of one
 /// axis to the numbers of its vectors.
-fn seeds(shape: &[usize], slot_bits: u8, wishes: &Wishes) -> Vec<Layout> {
+fn seeds(shape: &[usize], slot_bits: u8) -> Vec<Layout> {
     let real: Vec<usize> = (0..shape.len()).filter(|i| shape[*i] > 1).collect();
     let bits: Vec<u8> = shape.iter().map(|n| bits_of(*n)).collect();
     let total: u32 = bits.iter().map(|b| u32::from(*b)).sum();
@@ -461,7 +467,7 @@ fn seeds(shape: &[usize], slot_bits: u8, wishes: &Wishes) -> Vec<Layout> {
         }
     }
     for cut in cuts {
-        for order in orders(&real, wishes.ordinary) {
+        for order in orders(&real) {
             let mut layout: Layout = SmallVec::from_elem(Place::default(), shape.len());
             let mut offset = 0;
             for (k, &axis) in order.iter().rev().enumerate() {
@@ -499,15 +505,15 @@ fn seeds(shape: &[usize], slot_bits: u8, wishes: &Wishes) -> Vec<Layout> {
 }
 
 /// Orders of axes, slowest first, the given one first.
-fn orders(axes: &[usize], only_given: bool) -> Vec<Vec<usize>> {
-    if axes.len() <= 1 || only_given || axes.len() > 4 {
+fn orders(axes: &[usize]) -> Vec<Vec<usize>> {
+    if axes.len() <= 1 || axes.len() > 4 {
         return vec![axes.to_vec()];
     }
     let mut out = Vec::new();
     for (i, a) in axes.iter().enumerate() {
         let mut rest = axes.to_vec();
         rest.remove(i);
-        for mut tail in orders(&rest, false) {
+        for mut tail in orders(&rest) {
             tail.insert(0, *a);
             out.push(tail);
         }
@@ -522,7 +528,9 @@ pub(super) fn summed(axes: &[usize], state: &State) -> State {
     let mut places: Vec<Place> = axes.iter().map(|a| state.layout[*a]).collect();
     places.sort_unstable_by_key(|p| std::cmp::Reverse(p.offset));
     for p in places.into_iter().filter(|p| p.inner > 0) {
-        let above = u32::MAX.checked_shl(u32::from(p.offset + p.inner)).unwrap_or(0);
+        let above = u32::MAX
+            .checked_shl(u32::from(p.offset + p.inner))
+            .unwrap_or(0);
         left &= !p.mask();
         if left & above != 0 {
             holes |= p.mask();
@@ -589,7 +597,9 @@ impl Planner {
                 let o = operands[0];
                 let grown = match &value.kind {
                     Kind::Scale(Known::Const(c)) => c.uniform().map_or(1.0, f64::abs),
-                    Kind::Scale(Known::Runtime(_)) => range / self.values[o].range.magnitude().max(1e-12),
+                    Kind::Scale(Known::Runtime(_)) => {
+                        range / self.values[o].range.magnitude().max(1e-12)
+                    }
                     _ => 1.0,
                 };
                 for (i, info) in self.states[o].iter().enumerate() {
@@ -633,9 +643,8 @@ impl Planner {
                         } else {
                             (0, work::ADD)
                         };
-                        let outer = |k: usize, info: &Info| {
-                            info.junk.max(self.values[k].range.magnitude())
-                        };
+                        let outer =
+                            |k: usize, info: &Info| info.junk.max(self.values[k].range.magnitude());
                         let junk = if holes == 0 {
                             0.0
                         } else if product {
@@ -721,7 +730,7 @@ impl Planner {
         self.settle(v, &mut infos);
         // vectors of numbers are moved between slot bits
         let real: Vec<usize> = (0..shape.len()).filter(|i| shape[*i] > 1).collect();
-        if let ([axis], false) = (&real[..], matches!(self.values[v].kind, Kind::Leaf { .. }) && self.wishes.ordinary) {
+        if let [axis] = &real[..] {
             let bits = bits_of(shape[*axis]);
             let sources: Vec<usize> = (0..infos.len())
                 .filter(|i| infos[*i].state.holes == 0)
@@ -802,7 +811,9 @@ impl Planner {
                 let s = (0..self.states[v].len())
                     .min_by(|a, b| {
                         let key = |i: &usize| (self.states[v][*i].arrival, self.states[v][*i].flow);
-                        key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)
+                        key(a)
+                            .partial_cmp(&key(b))
+                            .unwrap_or(std::cmp::Ordering::Equal)
                     })
                     .unwrap_or(0);
                 (v, s)

@@ -179,7 +179,11 @@ impl Prepare {
             let y = self.lift(b, &lift_b, span);
             self.push(TensorOp::Mul, &[x, y], span)
         };
-        Some(self.push(TensorOp::Sum([axis].into_iter().collect()), &[product], span))
+        Some(self.push(
+            TensorOp::Sum([axis].into_iter().collect()),
+            &[product],
+            span,
+        ))
     }
 
     /// A product that may be one of a tensor with a smaller one that is repeated.
@@ -356,9 +360,7 @@ impl Prepare {
                     && self.flatten(operands[1], factor, !minus, out)
             }
             TensorOp::Neg if free => self.flatten(operands[0], factor, !minus, out),
-            TensorOp::Mul
-                if free && operands.iter().any(|o| !self.secret[o.index()]) =>
-            {
+            TensorOp::Mul if free && operands.iter().any(|o| !self.secret[o.index()]) => {
                 let (c, v) = if self.secret[operands[0].index()] {
                     (operands[1], operands[0])
                 } else {

@@ -8,7 +8,7 @@ use hecc_ir::slots::{Coefficient, PackedOutput, SlotMap, SlotSource, Slots, Unpa
 use hecc_ir::tensor::Tensor;
 use rustc_hash::FxHashMap;
 
-use super::place::{Relay, State, bits_of, behind_part, labels, number, parts};
+use super::place::{Relay, State, behind_part, bits_of, labels, number, parts};
 use super::plan::{Choice, Kind, Plan, Value, Via, behind};
 use crate::layout::emit::Emitter;
 use crate::layout::known;
@@ -151,8 +151,7 @@ impl Writer<'_> {
                     .zip(&a.vectors)
                     .map(|(part, v)| {
                         let at = self.labels(&value.shape, under, part);
-                        let plain =
-                            known::plain_at(&mut self.emit, &mut self.public, k, &at);
+                        let plain = known::plain_at(&mut self.emit, &mut self.public, k, &at);
                         let product = self.emit.mul_plain(*v, plain);
                         self.fill(product, under.holes)
                     })
@@ -207,9 +206,7 @@ impl Writer<'_> {
                 debug_assert_eq!(layout, under.layout);
                 let vectors = all
                     .iter()
-                    .map(|part| {
-                        a.vectors[number(&layout, of, &behind_part(axes, part, of.len()))]
-                    })
+                    .map(|part| a.vectors[number(&layout, of, &behind_part(axes, part, of.len()))])
                     .collect();
                 let padded = axes
                     .iter()
@@ -444,15 +441,17 @@ impl Writer<'_> {
         let n = shape[axis];
         let value = |t: usize| (t >> relay.from) & ((1 << relay.bits) - 1);
         let agrees = |t: usize, i: u8| (t >> (relay.to + i)) & 1 == (t >> (relay.from + i)) & 1;
-        let straight = |t: usize| {
-            (0..relay.bits).all(|i| relay.straight >> i & 1 == 0 || agrees(t, i))
-        };
+        let straight =
+            |t: usize| (0..relay.bits).all(|i| relay.straight >> i & 1 == 0 || agrees(t, i));
         let first: Vec<f64> = (0..self.slots)
             .map(|t| f64::from(u8::from(value(t) < n && straight(t))))
             .collect();
         let mask = self.emit.vector(&first);
         let mut node = self.emit.mul_plain(from.vectors[0], mask);
-        for bit in (0..u32::BITS).filter(|b| relay.summed() >> b & 1 == 1).rev() {
+        for bit in (0..u32::BITS)
+            .filter(|b| relay.summed() >> b & 1 == 1)
+            .rev()
+        {
             let turned = self.emit.rotate(node, 1 << bit);
             node = self.emit.add(node, turned);
         }
@@ -538,8 +537,7 @@ impl Writer<'_> {
                     let held = self.held[&(v, s)].clone();
                     let elements: usize = value.shape.iter().product();
                     let mut places = vec![(0, 0); elements];
-                    for (part, node) in
-                        parts(&state.layout, &value.shape).iter().zip(&held.vectors)
+                    for (part, node) in parts(&state.layout, &value.shape).iter().zip(&held.vectors)
                     {
                         let number = match outputs.iter().position(|o| o == node) {
                             Some(k) => k,
@@ -553,8 +551,7 @@ impl Writer<'_> {
                             places[*l as usize] = (number as u32, t as u32);
                         }
                         if let Some(range) = decl.range {
-                            let dense =
-                                state.holes == 0 && !at.contains(&ZERO);
+                            let dense = state.holes == 0 && !at.contains(&ZERO);
                             let rest = if held.clean { ZERO_RANGE } else { held.rest };
                             let inside = rest.lo >= range.lo && rest.hi <= range.hi;
                             if dense || inside {
