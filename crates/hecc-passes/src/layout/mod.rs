@@ -156,7 +156,14 @@ fn lower_in_tiles(
             };
             let lowered = tidy(&lowered);
             let found = judged(&lowered);
-            if best.as_ref().is_none_or(|(b, _)| better(&found, b)) {
+            let taken = best.as_ref().is_none_or(|(b, _)| {
+                // for as many levels rather more work than more inputs
+                let fewer = found.inputs < b.inputs && found.time <= INPUTS_WORTH * b.time;
+                let more = found.inputs > b.inputs && b.time <= INPUTS_WORTH * found.time;
+                better(&found, b) && !(more && found.levels == b.levels)
+                    || fewer && found.levels == b.levels
+            });
+            if taken {
                 best = Some((found, lowered));
             }
         }
@@ -194,6 +201,9 @@ const ELEMENTS_MAX: usize = 1 << 20;
 
 /// Fewer levels win unless they cost this many times the work; then the less work wins.
 const LEVEL_WORTH: f64 = 8.0;
+
+/// Packing parameters twice is worth this much less work.
+const INPUTS_WORTH: f64 = 1.25;
 
 fn better(a: &Estimate, b: &Estimate) -> bool {
     if a.levels != b.levels {

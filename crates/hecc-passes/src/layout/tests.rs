@@ -694,7 +694,6 @@ fn training_alternates_rows_and_columns() {
     let packed = LayoutOptions {
         strategy: Strategy::Packed,
         max_slots: 32,
-        ..LayoutOptions::default()
     };
     // one mask a minibatch at most, where a sum over the fast axis is turned into a replicated vector
     for k in 1..=3 {
@@ -812,7 +811,8 @@ fn training_takes_four_levels_a_minibatch_and_two_and_a_half_reassociated() {
 #[test]
 fn linear_algebra_takes_no_more_levels_than_hit() {
     type Make = fn(&mut Maker, NodeId, NodeId) -> NodeId;
-    let rows: &[(&str, &[usize], &[usize], Make, u64, u64)] = &[
+    type Row<'a> = (&'a str, &'a [usize], &'a [usize], Make, u64, u64);
+    let rows: &[Row<'_>] = &[
         (
             "add",
             &[13, 78],

@@ -317,9 +317,9 @@ pub(super) fn plan(
         slot_bits,
         wishes: *wishes,
     };
-    for v in 0..planner.values.len() {
+    for (v, layouts) in candidates.iter().enumerate() {
         planner.states.push(Vec::new());
-        planner.arrive(v, &candidates[v])?;
+        planner.arrive(v, layouts)?;
     }
     planner.cover(outputs)
 }
@@ -831,6 +831,8 @@ impl Planner {
             needed[*v].insert(*s, levels);
         }
         let mut chosen: Vec<Vec<(usize, Choice)>> = vec![Vec::new(); self.values.len()];
+        // the packings of every parameter that are needed so far
+        let mut packed: Vec<Vec<Layout>> = vec![Vec::new(); self.values.len()];
         for v in (0..self.values.len()).rev() {
             let mut taken: BTreeMap<usize, Choice> = BTreeMap::new();
             // the most urgent first: what is needed later may be made from it
@@ -840,7 +842,7 @@ impl Planner {
                 .map(|(s, by)| (*s, *by))
                 .min_by_key(|(s, by)| (*by, *s))
             {
-                let choice = self.cheapest(v, s, by, &needed)?;
+                let choice = self.cheapest(v, s, by, &needed, &packed)?;
                 if choice.via != Via::Direct {
                     let (_, from) = choice.from[0];
                     let earlier = by - choice.levels;
@@ -858,6 +860,11 @@ impl Planner {
                 if choice.via == Via::Direct {
                     let by = needed[v][s] - choice.levels;
                     for &(o, t) in &choice.from {
+                        if let Some((leaf, layout)) = self.packing(o, t)
+                            && !packed[leaf].contains(&layout)
+                        {
+                            packed[leaf].push(layout);
+                        }
                         let entry = needed[o].entry(t).or_insert(by);
                         *entry = by.min(*entry);
                     }
@@ -879,6 +886,7 @@ impl Planner {
         s: usize,
         by: u32,
         needed: &[BTreeMap<usize, u32>],
+        packed: &[Vec<Layout>],
     ) -> Option<Choice> {
         let mut best: Option<(f64, &Choice)> = None;
         for c in &self.states[v][s].choices {
@@ -886,19 +894,20 @@ impl Planner {
                 continue;
             }
             let mut cost = c.cost;
-            if matches!(self.values[v].kind, Kind::Leaf { .. })
-                && c.via == Via::Direct
-                && needed[v].len() > 1
-            {
-                cost += self.wishes.repack * c.cost / work::INPUT;
-            }
             for &(o, t) in &c.from {
                 if needed[o].contains_key(&t) {
                     continue;
                 }
                 let fan = if o == v { 1 } else { self.values[o].fan.max(1) };
-                cost += self.states[o][t].flow / fan as f64;
-                cost += self.packing_again(o, t, needed);
+                let flow = self.states[o][t].flow / fan as f64;
+                match self.packing(o, t) {
+                    Some((leaf, layout)) if packed[leaf].contains(&layout) => {}
+                    Some((leaf, layout)) if !packed[leaf].is_empty() => {
+                        let n = vectors(&layout, &self.values[leaf].shape) as f64;
+                        cost += flow + self.wishes.repack * n;
+                    }
+                    _ => cost += flow,
+                }
             }
             if best.is_none_or(|(b, _)| cost < b) {
                 best = Some((cost, c));
@@ -907,24 +916,26 @@ impl Planner {
         best.map(|(_, c)| c.clone())
     }
 
-    /// What it counts when an input that is needed in one layout is needed in another, too.
-    fn packing_again(&self, v: usize, s: usize, needed: &[BTreeMap<usize, u32>]) -> f64 {
-        let value = &self.values[v];
-        match &value.kind {
-            Kind::Leaf { .. } if !needed[v].is_empty() => {
-                let n = vectors(&self.states[v][s].state.layout, &value.shape);
-                self.wishes.repack * n as f64
-            }
-            // what only renames or repeats stands for its operand
-            Kind::Axes(axes) => {
-                let o = value.operands[0];
-                let under = behind(axes, &self.states[v][s].state.layout, &self.values[o].shape);
-                match self.states[o].iter().position(|i| i.state.layout == under) {
-                    Some(t) if !needed[o].contains_key(&t) => self.packing_again(o, t, needed),
-                    _ => 0.0,
+    /// The packing of a parameter that a state is, under other names or repeated.
+    fn packing(&self, v: usize, s: usize) -> Option<(usize, Layout)> {
+        let mut v = v;
+        let mut layout = self.states[v][s].state.layout.clone();
+        loop {
+            match &self.values[v].kind {
+                Kind::Leaf { .. } => return Some((v, layout)),
+                Kind::Axes(axes) => {
+                    v = self.values[v].operands[0];
+                    layout = behind(axes, &layout, &self.values[v].shape);
                 }
+                Kind::Add
+                | Kind::Sub
+                | Kind::Mul
+                | Kind::Neg
+                | Kind::Scale(_)
+                | Kind::Weigh(_)
+                | Kind::Shift(..)
+                | Kind::Sum(_) => return None,
             }
-            _ => 0.0,
         }
     }
 }
