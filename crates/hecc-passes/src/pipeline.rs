@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::tensor::build::Simplify;
 use crate::tensor::check::Reference;
 use crate::tensor::cost::{self, Cost};
-use crate::tensor::{balance, expand, poly, scan, simplify, unroll};
+use crate::tensor::{balance, expand, matrix, poly, scan, simplify, unroll};
 
 /// What the optimizer minimises first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -196,6 +196,13 @@ pass!(
 );
 
 pass!(
+    /// [`matrix::matrix`].
+    Matrix, "matrix", false, |c, context| {
+        matrix::matrix(c, context.options.key(), context.work_limit)
+    }
+);
+
+pass!(
     /// [`scan::scan`].
     Scan, "scan", false, |c, context| scan::scan(c, context.options.key(), context.work_limit)
 );
@@ -203,26 +210,42 @@ pass!(
 /// Passes in order.
 pub type Passes = Vec<Box<dyn Pass>>;
 
-/// The passes of an optimization level: first those that any work is measured from, then the rest.
-/// Unrolling comes before them.
-pub fn passes(opt_level: u8) -> (Passes, Passes) {
+/// The passes of an optimization level, in order. Unrolling comes before them.
+#[derive(Default)]
+pub struct Plan {
+    /// What any work is measured from.
+    pub base: Passes,
+    /// Forms that later passes look for.
+    pub forms: Passes,
+    /// What is tried beside going on without: it may take away what later passes would find.
+    pub tried: Passes,
+    /// The rest.
+    pub rest: Passes,
+}
+
+/// The passes of an optimization level.
+pub fn passes(opt_level: u8) -> Plan {
     if opt_level == 0 {
-        return (
-            vec![Box::new(Forward), Box::new(AsWritten), Box::new(DeadCode)],
-            Vec::new(),
-        );
+        return Plan {
+            base: vec![Box::new(Forward), Box::new(AsWritten), Box::new(DeadCode)],
+            ..Plan::default()
+        };
     }
-    let base: Passes = vec![Box::new(SimplifyAll), Box::new(Balance)];
-    let mut rest: Passes = vec![Box::new(Polynomials), Box::new(Balance)];
+    let mut plan = Plan {
+        base: vec![Box::new(SimplifyAll), Box::new(Balance)],
+        forms: vec![Box::new(Polynomials), Box::new(Balance)],
+        ..Plan::default()
+    };
     if opt_level >= 2 {
         for _ in 0..SCANS {
-            rest.push(Box::new(Scan));
+            plan.tried.push(Box::new(Matrix));
+            plan.rest.push(Box::new(Scan));
         }
-        rest.push(Box::new(Balance));
+        plan.rest.push(Box::new(Balance));
     }
-    rest.push(Box::new(AsWritten));
-    rest.push(Box::new(SimplifyAll));
-    (base, rest)
+    plan.rest.push(Box::new(AsWritten));
+    plan.rest.push(Box::new(SimplifyAll));
+    plan
 }
 
 /// How often critical chains are looked for: what was not critical before may be so afterwards.
@@ -262,20 +285,33 @@ pub fn optimize(
         options: *options,
         work_limit: f64::INFINITY,
     };
-    let (base, rest) = passes(options.opt_level);
-    for pass in base {
-        (circuit, cost) = run.step(&*pass, circuit, cost, &context)?;
-    }
+    let plan = passes(options.opt_level);
+    (circuit, cost) = run.all(&plan.base, circuit, cost, &context)?;
     context.work_limit = cost.work * options.growth();
-    for pass in rest {
-        // A pass that is tried again and again stops when it gains nothing.
-        let idle = run.reports.last().is_some_and(|r| {
-            r.name == pass.name()
-                && (!r.kept
-                    || (r.levels.0, r.depth.0, r.work.0) == (r.levels.1, r.depth.1, r.work.1))
-        });
-        if !idle && !run.settled(&*pass) {
-            (circuit, cost) = run.step(&*pass, circuit, cost, &context)?;
+    (circuit, cost) = run.all(&plan.forms, circuit, cost, &context)?;
+    let before = (circuit.clone(), cost, run.changes);
+    let first = run.reports.len();
+    (circuit, cost) = run.all(&plan.tried, circuit, cost, &context)?;
+    let tried = run.reports.len();
+    let changed = run.changes != before.2;
+    (circuit, cost) = run.all(&plan.rest, circuit, cost, &context)?;
+    if changed {
+        let mut without = Run {
+            options: *options,
+            observer: None,
+            reports: Vec::new(),
+            reference: run.reference.clone(),
+            changes: 0,
+            settled: FxHashMap::default(),
+        };
+        let (other, other_cost) = without.all(&plan.rest, before.0, before.1, &context)?;
+        if !better(options, &context, cost, other_cost) {
+            run.reports.truncate(tried);
+            for report in &mut run.reports[first..] {
+                report.kept = false;
+            }
+            run.reports.extend(without.reports);
+            circuit = other;
         }
     }
     Ok((circuit, run.reports))
@@ -295,6 +331,28 @@ struct Run<'a> {
 impl Run<'_> {
     fn settled(&self, pass: &dyn Pass) -> bool {
         self.settled.get(pass.name()) == Some(&self.changes)
+    }
+
+    /// Passes one after the other.
+    fn all(
+        &mut self,
+        passes: &Passes,
+        mut circuit: Circuit<Tensor>,
+        mut cost: Cost,
+        context: &Context,
+    ) -> Result<(Circuit<Tensor>, Cost), CompileError> {
+        for pass in passes {
+            // A pass that is tried again and again stops when it gains nothing.
+            let idle = self.reports.last().is_some_and(|r| {
+                r.name == pass.name()
+                    && (!r.kept
+                        || (r.levels.0, r.depth.0, r.work.0) == (r.levels.1, r.depth.1, r.work.1))
+            });
+            if !idle && !self.settled(&**pass) {
+                (circuit, cost) = self.step(&**pass, circuit, cost, context)?;
+            }
+        }
+        Ok((circuit, cost))
     }
 
     fn step(

@@ -94,6 +94,17 @@ impl Build {
         self.inner.inherit(id, from);
     }
 
+    /// The circuit with these results, what none of them needs included: nodes keep their ids.
+    pub fn finish_whole(
+        mut self,
+        outputs: impl IntoIterator<Item = (NodeId, hecc_ir::tensor::ResultDecl)>,
+    ) -> Circuit<Tensor> {
+        for (id, decl) in outputs {
+            self.inner.output(id, decl);
+        }
+        self.inner.finish()
+    }
+
     /// The circuit, with these results.
     pub fn finish(
         mut self,
@@ -118,7 +129,7 @@ impl Build {
         let id = self.inner.push(op, operands, span)?;
         if id.index() == self.facts.len() {
             let circuit = self.inner.circuit();
-            let f = cost::fact(&circuit.graph, &circuit.inputs, &self.facts, id);
+            let f = cost::fact(circuit, &self.facts, id);
             self.facts.push(f);
         }
         Ok(id)

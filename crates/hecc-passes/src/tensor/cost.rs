@@ -30,6 +30,8 @@ pub struct Fact {
     pub level: u32,
     /// The same when no factor is left pending: what a sum needs.
     pub settled: u32,
+    /// Its degree in the client's inputs, where the client may compute it (`@precompute`); 0 elsewhere.
+    pub client: u32,
 }
 
 /// How a public factor affects levels.
@@ -100,8 +102,69 @@ fn uniform_constant(graph: &Graph<Tensor>, id: NodeId) -> bool {
     true
 }
 
-/// The fact of a node whose operands' facts are known.
-pub fn fact(
+/// The fact of a node whose operands' facts are known. What the client may compute by
+/// `@precompute` is there before the circuit begins.
+pub fn fact(circuit: &Circuit<Tensor>, facts: &[Fact], id: NodeId) -> Fact {
+    let evaluated = evaluated(&circuit.graph, &circuit.inputs, facts, id);
+    let Some(precompute) = circuit.meta.precompute else {
+        return evaluated;
+    };
+    let client = client(circuit, facts, id, precompute.degree);
+    if client > 0 && evaluated.secret {
+        return Fact {
+            secret: true,
+            client,
+            ..Fact::default()
+        };
+    }
+    Fact {
+        client,
+        ..evaluated
+    }
+}
+
+/// The degree of what the client may compute, at least 1 and at most `most`; 0 of all else, and of
+/// what depends on parameters that the client need not know.
+fn client(circuit: &Circuit<Tensor>, facts: &[Fact], id: NodeId, most: u32) -> u32 {
+    let graph = &circuit.graph;
+    let operands = graph.operands(id);
+    if operands.iter().any(|o| facts[o.index()].client == 0) {
+        return 0;
+    }
+    let of = |o: &NodeId| {
+        let f = facts[o.index()];
+        if f.secret { f.client } else { 0 }
+    };
+    let degree = match graph.op(id) {
+        TensorOp::Input(i) => match circuit.inputs[*i as usize].secrecy {
+            Secrecy::Secret => 1,
+            Secrecy::Public => return 0,
+        },
+        TensorOp::Mul | TensorOp::MatMul | TensorOp::Conv2d { .. } => operands
+            .iter()
+            .map(of)
+            .fold(0u32, |a, b| a.saturating_add(b)),
+        TensorOp::Pow(n) => of(&operands[0]).saturating_mul(*n),
+        TensorOp::Poly(p) => of(&operands[0]).saturating_mul(p.coefficients.len() as u32 - 1),
+        TensorOp::Loop { .. } | TensorOp::Proj(_) => return 0,
+        _ => operands.iter().map(of).max().unwrap_or(0),
+    };
+    if degree <= most { degree.max(1) } else { 0 }
+}
+
+/// The degree of a product of two values that the client may compute; 0 when it may not.
+pub fn client_product(a: Fact, b: Fact, most: u32) -> u32 {
+    let of = |f: Fact| if f.secret { f.client } else { 0 };
+    let degree = of(a).saturating_add(of(b));
+    if a.client > 0 && b.client > 0 && degree <= most {
+        degree.max(1)
+    } else {
+        0
+    }
+}
+
+/// The fact of a node that the evaluator computes.
+fn evaluated(
     graph: &Graph<Tensor>,
     inputs: &[hecc_ir::tensor::Param],
     facts: &[Fact],
@@ -136,6 +199,7 @@ pub fn fact(
                     depth: a.depth.max(b.depth) + 1,
                     level: a.level.max(b.level) + 1,
                     settled: a.settled.max(b.settled) + 1,
+                    client: 0,
                 };
             }
             let (x, public) = if a.secret {
@@ -177,6 +241,7 @@ pub fn fact(
                 depth: a.depth + up.min(d),
                 level: a.settled + up + 1,
                 settled: a.settled + up + 1,
+                client: 0,
             }
         }
         TensorOp::Neg
@@ -201,6 +266,7 @@ fn sum_of(a: Fact, b: Fact) -> Fact {
             depth: a.depth.max(b.depth),
             level: a.settled.max(b.settled),
             settled: a.settled.max(b.settled),
+            client: 0,
         },
         (true, false) => a,
         (false, _) => b,
@@ -226,7 +292,7 @@ fn by_public(x: Fact, kind: Factor) -> Fact {
 pub fn facts(circuit: &Circuit<Tensor>) -> Vec<Fact> {
     let mut out = Vec::with_capacity(circuit.graph.len());
     for id in circuit.graph.ids() {
-        let f = fact(&circuit.graph, &circuit.inputs, &out, id);
+        let f = fact(circuit, &out, id);
         out.push(f);
     }
     out
@@ -256,7 +322,8 @@ pub fn cost(circuit: &Circuit<Tensor>) -> Cost {
         out.levels = out.levels.max(f.level);
     }
     for id in circuit.graph.ids() {
-        if live[id.index()] && facts[id.index()].secret {
+        let f = facts[id.index()];
+        if live[id.index()] && f.secret && f.client == 0 {
             out.nodes += 1;
             out.work += work(&circuit.graph, &facts, id);
         }

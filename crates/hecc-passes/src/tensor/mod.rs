@@ -10,6 +10,7 @@ pub mod check;
 pub mod cost;
 pub mod exact;
 pub mod expand;
+pub mod matrix;
 pub mod poly;
 pub mod scan;
 pub mod simplify;

@@ -389,6 +389,10 @@ fn magnitudes(circuit: &Circuit<Tensor>) -> Vec<f64> {
 }
 
 /// A public value in f64, when it is known and the same everywhere.
+pub fn known(build: &Build, id: NodeId) -> Option<f64> {
+    approximate(build, id, &mut FxHashMap::default())
+}
+
 fn approximate(
     build: &Build,
     id: NodeId,

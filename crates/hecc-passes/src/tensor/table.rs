@@ -217,3 +217,133 @@ fn gradient_descent() {
     assert_eq!(before.depth, 512);
     assert!(after.depth <= 11, "{}", after.depth);
 }
+
+/// Logistic regression with momentum as a plain loop, the rows of a minibatch in matrices: products
+/// of two secrets as written, and levels and depth after.
+fn training(steps: usize, opt_level: u8, precompute: bool) -> (Cost, Cost) {
+    let mut p = Program::new();
+    let (batch, features) = (8, 12);
+    let z = p.input(Secrecy::Secret, &[steps, batch, features]);
+    let start = p.input(Secrecy::Secret, &[features]);
+    let (mut w, mut v) = (start, p.input(Secrecy::Secret, &[features]));
+    let spread = |p: &mut Program, c: f64, shape: &[usize]| {
+        let c = p.num(c);
+        p.op(TensorOp::Broadcast(Shape::from_slice(shape)), &[c])
+    };
+    for t in 0..steps {
+        let rows = p.op(
+            TensorOp::Slice {
+                starts: [t, 0, 0]
+                    .iter()
+                    .map(|i| hecc_ir::tensor::Affine::constant(*i as i64))
+                    .collect(),
+                sizes: Shape::from_slice(&[1, batch, features]),
+            },
+            &[z],
+        );
+        let rows = p.op(
+            TensorOp::Reshape(Shape::from_slice(&[batch, features])),
+            &[rows],
+        );
+        let margin = p.op(TensorOp::MatMul, &[rows, v]);
+        let cube = p.op(TensorOp::Pow(3), &[margin]);
+        let (a, b, c) = (
+            spread(&mut p, 0.5, &[batch]),
+            spread(&mut p, 0.15012, &[batch]),
+            spread(&mut p, 0.00159, &[batch]),
+        );
+        let (b, c) = (p.mul(b, margin), p.mul(c, cube));
+        let s = p.sub(a, b);
+        let s = p.add(s, c);
+        let turned = p.op(
+            TensorOp::Transpose([1, 0].into_iter().collect()),
+            &[rows],
+        );
+        let g = p.op(TensorOp::MatMul, &[turned, s]);
+        let rate = spread(&mut p, 0.37, &[features]);
+        let g = p.mul(rate, g);
+        let next = p.add(v, g);
+        let eta = 0.1 * t as f64 + 0.05;
+        let (m, n) = (
+            spread(&mut p, 1.0 + eta, &[features]),
+            spread(&mut p, eta, &[features]),
+        );
+        let (m, n) = (p.mul(m, next), p.mul(n, w));
+        v = p.sub(m, n);
+        w = next;
+    }
+    if precompute {
+        p.circuit.meta.precompute = Some(hecc_ir::tensor::Precompute {
+            degree: 2,
+            inputs: 8.0,
+        });
+    }
+    let module = p.done(w);
+    (cost(&run(&module, 0).0), cost(&run(&module, opt_level).0))
+}
+
+#[test]
+fn training_with_momentum() {
+    for steps in [1u32, 2, 4] {
+        let (before, after) = training(steps as usize, 2, false);
+        assert!(before.depth >= 4 * steps - 1);
+        assert!(after.levels <= 3 * steps, "{steps}: {after:?}");
+        let (_, after) = training(steps as usize, 3, false);
+        assert!(after.depth <= 2 * steps + 2, "{steps}: {after:?}");
+        let (_, after) = training(steps as usize, 2, true);
+        assert!(after.levels <= 2 * steps + 1, "{steps}: {after:?}");
+    }
+}
+
+/// The same with every feature a vector of its own, samples in slots.
+#[test]
+fn training_by_features() {
+    for steps in 1..=4u32 {
+        let mut p = Program::new();
+        let (features, samples) = (4, 32);
+        let x: Vec<Vec<_>> = (0..steps)
+            .map(|_| {
+                (0..features)
+                    .map(|_| p.input(Secrecy::Secret, &[samples]))
+                    .collect()
+            })
+            .collect();
+        let mut w: Vec<_> = (0..features).map(|_| p.secret()).collect();
+        let shape = Shape::from_slice(&[samples]);
+        for rows in &x {
+            let mut margin = None;
+            for (x, w) in rows.iter().zip(&w) {
+                let w = p.op(TensorOp::Broadcast(shape.clone()), &[*w]);
+                let m = p.mul(*x, w);
+                margin = Some(margin.map_or(m, |sum| p.add(sum, m)));
+            }
+            let margin = margin.expect("four features");
+            let cube = p.op(TensorOp::Pow(3), &[margin]);
+            let number = |p: &mut Program, c: f64| {
+                let c = p.num(c);
+                p.op(TensorOp::Broadcast(shape.clone()), &[c])
+            };
+            let (a, b, c) = (
+                number(&mut p, 0.5),
+                number(&mut p, 0.15012),
+                number(&mut p, 0.00159),
+            );
+            let (b, c) = (p.mul(b, margin), p.mul(c, cube));
+            let s = p.sub(a, b);
+            let s = p.add(s, c);
+            for (x, w) in rows.iter().zip(&mut w) {
+                let g = p.mul(*x, s);
+                let g = p.op(TensorOp::Sum([0].into_iter().collect()), &[g]);
+                let rate = p.num(0.03);
+                let g = p.mul(rate, g);
+                *w = p.add(*w, g);
+            }
+        }
+        for w in &w[1..] {
+            p.output(*w);
+        }
+        let (before, after) = both(&p.done(w[0]));
+        assert!(before.depth >= 3 * steps, "{before:?}");
+        assert!(after.depth <= 2 * steps + 1, "{steps}: {after:?}");
+    }
+}
