@@ -41,7 +41,7 @@ use super::cost::{self, Fact};
 /// Most steps of taking a value apart, for each level aimed at.
 const FUEL: usize = 128;
 /// Most terms that a value is taken apart into.
-const TERMS: usize = 16;
+const TERMS: usize = 64;
 /// Most steps in a program, for each of its nodes.
 const STEPS: usize = 64;
 /// Most nodes that are looked at to choose between two forms of values.
