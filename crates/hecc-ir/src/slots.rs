@@ -109,6 +109,10 @@ pub struct SlotsMeta {
     /// What the evaluator computes in the clear from the public parameters: its `Input(i)` is
     /// parameter i of the source circuit, and [`PlainSource::Public`] and [`Unpack::Public`] name its results.
     pub public: Option<crate::graph::Circuit<crate::tensor::Tensor>>,
+    /// What the client computes from its parameters before encryption, with `@precompute`: its
+    /// `Input(i)` is parameter i of the source circuit, and parameter n + i that a [`PackedInput`]
+    /// names is its result i, with n the count of the source circuit's parameters.
+    pub client: Option<crate::graph::Circuit<crate::tensor::Tensor>>,
 }
 
 /// Encrypted, or known to the evaluator.

@@ -1098,6 +1098,10 @@ fn print_slots_meta(meta: &SlotsMeta, out: &mut String) {
         out.push_str("  public ");
         print_into(public, out);
     }
+    if let Some(client) = &meta.client {
+        out.push_str("  client ");
+        print_into(client, out);
+    }
 }
 
 fn parse_slots_meta(word: &str, meta: &mut SlotsMeta, p: &mut Parser) -> Result<bool, TextError> {
@@ -1141,6 +1145,7 @@ fn parse_slots_meta(word: &str, meta: &mut SlotsMeta, p: &mut Parser) -> Result<
             });
         }
         "public" => meta.public = Some(p.circuit()?),
+        "client" => meta.client = Some(p.circuit()?),
         _ => return Ok(false),
     }
     Ok(true)
@@ -1451,6 +1456,7 @@ mod tests {
                 result(Unpack::Public(0)),
             ],
             public: Some(circuit(5, &Shapes::default())),
+            client: Some(circuit(6, &Shapes::default())),
         }
     }
 

@@ -214,7 +214,7 @@ pub fn verify_tensor(module: &Module<Tensor>) -> Vec<Violation> {
 ///   entries; a vector of constants has S finite values. A coefficient's plaintext is uniform.
 /// * Outputs are encrypted; what unpacks them stays within them and has as many places as the
 ///   result has elements. A batch has at most S instances.
-/// * The public program is a lawful tensor circuit without loops.
+/// * The public program and the client's part are lawful tensor circuits without loops.
 pub fn verify_slots(circuit: &Circuit<Slots>) -> Vec<Violation> {
     let mut out = Vec::new();
     let mut v = Checker::new(CircuitId(0), circuit, &mut out);
@@ -354,10 +354,13 @@ pub fn verify_ckks(circuit: &Circuit<Ckks>, parameters: Option<&Parameters>) -> 
 }
 
 fn public_program(meta: &SlotsMeta, out: &mut Vec<Violation>) {
-    if let Some(public) = &meta.public {
-        let module = Module::single(public.clone());
+    for (name, part) in [("public program", &meta.public), ("client's part", &meta.client)] {
+        let Some(part) = part else {
+            continue;
+        };
+        let module = Module::single(part.clone());
         out.extend(verify_tensor(&module).into_iter().map(|v| Violation {
-            message: format!("in the public program: {}", v.message),
+            message: format!("in the {name}: {}", v.message),
             ..v
         }));
     }

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::layout::{self, LayoutOptions};
 use crate::pipeline::{self, CompileError, PassReport};
+use crate::precompute;
 use crate::scale::{self, ScaleOptions};
 
 /// How to compile.
@@ -88,6 +89,9 @@ pub struct Report {
     pub keys: ReportedKeys,
     /// What the client sends.
     pub encrypted_inputs: ReportedInputs,
+    /// What the client computes before encryption, with `@precompute`; absent without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precompute: Option<ReportedPrecompute>,
     /// −log2 of the bound on the largest absolute error; absent without parameters.
     pub precision_bits: Option<f64>,
     /// The passes in order.
@@ -158,6 +162,28 @@ pub struct ReportedInputs {
     pub count: u64,
     /// Their bytes, public-key encryption; 0 without parameters.
     pub bytes: u64,
+}
+
+/// What `@precompute` brought, as the report shows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ReportedPrecompute {
+    /// What the client computes from its inputs and sends beside them.
+    pub sent: Vec<ReportedSent>,
+    /// Ciphertexts that the client would send without.
+    pub inputs_without: u64,
+    /// Levels that the circuit would have more without.
+    pub levels_saved: u64,
+}
+
+/// A value that the client computes and sends.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ReportedSent {
+    /// About as the language would write it.
+    pub value: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Where its elements lie.
+    pub range: (f64, f64),
 }
 
 /// A pass, as the report shows it.
@@ -285,7 +311,14 @@ fn compile_beside(
         Some(&mut |name: &str, m: &Module<Tensor>| observer(name, Stage::Tensor(m))),
     )
     .map_err(|e| vec![refusal(e, span)])?;
-    let slots = layout::lower(&flat, &options.layout).map_err(|d| vec![d])?;
+    let (slots, sent) = match flat.meta.precompute {
+        None => (
+            layout::lower(&flat, &options.layout).map_err(|d| vec![d])?,
+            None,
+        ),
+        Some(allowed) => precompute::lower(module, &flat, allowed, options)
+            .map(|(slots, sent)| (slots, Some(sent)))?,
+    };
     observer("layout", Stage::Slots(&slots));
     if options.passes.verify {
         blame("layout", &verify::verify_slots(&slots), span)?;
@@ -360,6 +393,11 @@ fn compile_beside(
                 (2 * 8 * limbs * p.log_n().degree()) as u64
             }),
         },
+        precompute: sent.map(|sent| ReportedPrecompute {
+            levels_saved: sent.levels.saturating_sub(measures.levels),
+            inputs_without: sent.inputs,
+            sent: sent.params,
+        }),
         precision_bits: chosen.as_ref().map(|c| c.1),
         passes: passes.iter().map(reported_pass).collect(),
         critical_path: critical_path(&circuit, &measured, sources),
@@ -422,7 +460,7 @@ fn as_written(module: &Module<Tensor>, options: &CompileOptions) -> Option<Measu
     Some(measure::measure(&scale::lower_ideal(&slots)))
 }
 
-fn refusal(e: CompileError, span: Span) -> Diagnostic {
+pub(crate) fn refusal(e: CompileError, span: Span) -> Diagnostic {
     match e {
         CompileError::Program(d) => *d,
         CompileError::Pass { .. } => Diagnostic::error(
@@ -444,7 +482,7 @@ fn undefined(e: &EvalError, span: Span) -> Diagnostic {
     )
 }
 
-fn blame(stage: &str, violations: &[verify::Violation], span: Span) -> Result<(), Vec<Diagnostic>> {
+pub(crate) fn blame(stage: &str, violations: &[verify::Violation], span: Span) -> Result<(), Vec<Diagnostic>> {
     if violations.is_empty() {
         return Ok(());
     }

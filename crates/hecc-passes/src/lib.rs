@@ -4,6 +4,7 @@
 pub mod compile;
 pub mod layout;
 pub mod pipeline;
+mod precompute;
 pub mod scale;
 pub mod tensor;
 

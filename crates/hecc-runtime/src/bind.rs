@@ -3,7 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use hecc_ir::algebra::Clear;
 use hecc_ir::graph::Interval;
+use hecc_ir::interp::{TensorValue, eval_circuit};
+use hecc_ir::program::Program;
 use hecc_ir::tensor::{Param, Secrecy, elements, shape_name};
 use thiserror::Error;
 
@@ -102,6 +105,9 @@ pub enum BindError {
         /// How many that one has.
         wanted: usize,
     },
+    /// What the client computes from its parameters has no value.
+    #[error("what is computed from the inputs before encryption has no value: {0}")]
+    Client(String),
     /// NaN or infinity.
     #[error("`{name}`{place} is {value}: only finite numbers can be used")]
     NotFinite {
@@ -294,6 +300,74 @@ pub fn bind(
             instances: instances.map(|(n, _)| n),
             values,
         })
+    } else {
+        Err(errors)
+    }
+}
+
+/// Adds what the client computes from its parameters before encryption, with `@precompute`: as
+/// parameters after those of the program.
+///
+/// # Errors
+/// [`BindError::Range`] when such a value lies outside the range that follows from the ranges of
+/// the parameters, or that the program declares for it; [`BindError::Client`] when it has none.
+pub fn derive(program: &Program, mut bindings: Bindings) -> Result<Bindings, Vec<BindError>> {
+    let Some(client) = &program.circuit.meta.client else {
+        return Ok(bindings);
+    };
+    let instances: Result<Vec<_>, BindError> = (0..bindings.count())
+        .map(|i| {
+            let inputs: Option<Vec<TensorValue<f64>>> = client
+                .inputs
+                .iter()
+                .enumerate()
+                .map(|(p, param)| {
+                    // It reads no public parameter.
+                    let data = match bindings.instance(p, i) {
+                        Some(v) => v.to_vec(),
+                        None => vec![0.0; elements(&param.shape)],
+                    };
+                    TensorValue::new(param.shape.clone(), data)
+                })
+                .collect();
+            let inputs = inputs.ok_or_else(|| BindError::Client("a shape is not right".to_owned()))?;
+            eval_circuit(&Clear, client, &inputs).map_err(|e| BindError::Client(e.to_string()))
+        })
+        .collect();
+    let instances = instances.map_err(|e| vec![e])?;
+    let mut errors = Vec::new();
+    for (o, (_, decl)) in client.outputs.iter().enumerate() {
+        let mut data = Vec::new();
+        let mut size = 0;
+        for outputs in &instances {
+            let value = &outputs[o];
+            size = value.data().len();
+            if let Some(range) = decl.range
+                && let Some((at, v)) = value
+                    .data()
+                    .iter()
+                    .enumerate()
+                    .find(|(_, v)| !range.contains(**v, 1e-9 * range.magnitude()))
+            {
+                errors.push(BindError::Range {
+                    name: decl.name.clone(),
+                    place: place(value.shape(), at),
+                    value: *v,
+                    range,
+                    declared: true,
+                });
+                break;
+            }
+            data.extend_from_slice(value.data());
+        }
+        bindings.values.push(Some(Bound {
+            size,
+            count: instances.len(),
+            data: data.into(),
+        }));
+    }
+    if errors.is_empty() {
+        Ok(bindings)
     } else {
         Err(errors)
     }

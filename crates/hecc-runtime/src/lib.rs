@@ -18,7 +18,7 @@ mod reference;
 mod schedule;
 
 pub use backend::{Backend, Operands};
-pub use bind::{BindError, Bindings, Tensor64, Wanted, bind};
+pub use bind::{BindError, Bindings, Tensor64, Wanted, bind, derive};
 pub use ckks::{CkksBackend, CkksValue, EncryptWith, EncryptedInput, decrypt, encrypt};
 pub use clear::{ClearBackend, ClearValue};
 pub use error::RuntimeError;

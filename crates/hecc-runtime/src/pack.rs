@@ -164,8 +164,8 @@ pub fn resolve_plains(program: &Program, bindings: &Bindings) -> Result<Plains, 
                 .count())
                 .into_par_iter()
                 .map(|i| {
-                    let inputs: Result<Vec<TensorValue<f64>>, RuntimeError> = program
-                        .params
+                    let inputs: Result<Vec<TensorValue<f64>>, RuntimeError> = circuit
+                        .inputs
                         .iter()
                         .enumerate()
                         .map(|(p, param)| {

@@ -16,7 +16,7 @@ use hecc_lang::FileSystem;
 use hecc_params::Security;
 use hecc_passes::compile::{CompileOptions, Compiled, Report, Stage};
 use hecc_passes::layout::Strategy;
-use hecc_runtime::{BindError, Bindings, RuntimeError, Tensor64, Wanted, bind};
+use hecc_runtime::{BindError, Bindings, RuntimeError, Tensor64, Wanted, bind, derive};
 
 use crate::args::{Choice, Format, Layout};
 use crate::container::Digest;
@@ -295,8 +295,12 @@ impl<'p> Batches<'p> {
             (name.clone(), value)
         });
         let batch = self.program.circuit.meta.batch;
-        bind(&self.program.params, batch, part.collect(), self.wanted)
-            .map_err(|errors| bind_failure(&errors))
+        let bindings = bind(&self.program.params, batch, part.collect(), self.wanted);
+        let bindings = match self.wanted {
+            Wanted::All | Wanted::Secret => bindings.and_then(|b| derive(self.program, b)),
+            Wanted::Public => bindings,
+        };
+        bindings.map_err(|errors| bind_failure(&errors))
     }
 
     /// The instances that a value has along a leading axis.

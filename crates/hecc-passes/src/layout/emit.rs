@@ -261,6 +261,7 @@ impl Emitter {
             plains: self.plains,
             results,
             public: None,
+            client: None,
         };
         circuit
     }

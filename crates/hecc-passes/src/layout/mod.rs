@@ -25,6 +25,7 @@ use hecc_ir::slots::Slots;
 use hecc_ir::tensor::{Secrecy, Tensor, TensorOp, elements as count};
 
 pub use cost::{Estimate, estimate};
+pub(crate) use public::range_of;
 pub use tidy::tidy;
 
 /// Which layout.
@@ -205,7 +206,7 @@ const LEVEL_WORTH: f64 = 8.0;
 /// Packing parameters twice is worth this much less work.
 const INPUTS_WORTH: f64 = 1.25;
 
-fn better(a: &Estimate, b: &Estimate) -> bool {
+pub(crate) fn better(a: &Estimate, b: &Estimate) -> bool {
     if a.levels != b.levels {
         let (fewer, other) = if a.levels < b.levels { (a, b) } else { (b, a) };
         if fewer.time <= LEVEL_WORTH * other.time {

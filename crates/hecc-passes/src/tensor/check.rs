@@ -46,8 +46,37 @@ impl Reference {
         if circuit.inputs != self.inputs {
             return Err("the parameters changed".to_owned());
         }
+        self.compare_with(circuit, |at| Ok(at))
+    }
+
+    /// Evaluates a program in two parts: the parameters of the second are those of the program,
+    /// then the results of the first.
+    ///
+    /// # Errors
+    /// As [`Reference::compare`].
+    pub fn compare_split(
+        &self,
+        client: &Circuit<Tensor>,
+        server: &Circuit<Tensor>,
+    ) -> Result<(), String> {
+        if client.inputs != self.inputs || !server.inputs.starts_with(&self.inputs) {
+            return Err("the parameters changed".to_owned());
+        }
+        self.compare_with(server, |mut at| {
+            let sent = eval_circuit(&F61, client, &at)
+                .map_err(|e| format!("the client's part cannot be evaluated: {e}"))?;
+            at.extend(sent);
+            Ok(at)
+        })
+    }
+
+    fn compare_with(
+        &self,
+        circuit: &Circuit<Tensor>,
+        inputs: impl Fn(Vec<TensorValue<M61>>) -> Result<Vec<TensorValue<M61>>, String>,
+    ) -> Result<(), String> {
         for (seed, wanted) in &self.points {
-            let got = eval_circuit(&F61, circuit, &point(&self.inputs, *seed))
+            let got = eval_circuit(&F61, circuit, &inputs(point(&self.inputs, *seed))?)
                 .map_err(|e| format!("it cannot be evaluated: {e}"))?;
             if got.len() != wanted.len() {
                 return Err(format!("{} results became {}", wanted.len(), got.len()));

@@ -126,12 +126,10 @@ fn sink(circuit: &Circuit<Tensor>) -> Option<Circuit<Tensor>> {
         Simplify::All,
         |build, id, node, operands, _| {
             let new = match &node.op {
-                TensorOp::Slice { starts, sizes } => {
-                    match super::build::places(starts) {
-                        Some(at) => slice(build, &inner, operands[0], &at, sizes, node.span),
-                        None => build.push(node.op.clone(), operands, node.span),
-                    }
-                }
+                TensorOp::Slice { starts, sizes } => match super::build::places(starts) {
+                    Some(at) => slice(build, &inner, operands[0], &at, sizes, node.span),
+                    None => build.push(node.op.clone(), operands, node.span),
+                },
                 op => build.push(op.clone(), operands, node.span),
             };
             if elementwise(id) && sliced[id.index()] && !whole[id.index()] {
@@ -214,7 +212,12 @@ fn rewrite(circuit: &Circuit<Tensor>, key: Key, grow: bool) -> Option<Circuit<Te
             TensorOp::Mul => operands.iter().all(|o| build.uniform_node(*o).is_none()),
             _ => false,
         };
-        if !critical[id.index()] || !linear || node.keep || !build.fact(as_is).secret || steps < FUEL {
+        if !critical[id.index()]
+            || !linear
+            || node.keep
+            || !build.fact(as_is).secret
+            || steps < FUEL
+        {
             continue;
         }
         let mut former = Former {
@@ -249,11 +252,7 @@ fn rewrite(circuit: &Circuit<Tensor>, key: Key, grow: bool) -> Option<Circuit<Te
 }
 
 /// Where a value is there in two forms, and one would do, takes the one.
-fn settle(
-    circuit: Circuit<Tensor>,
-    pairs: &[(NodeId, NodeId)],
-    key: Key,
-) -> Circuit<Tensor> {
+fn settle(circuit: Circuit<Tensor>, pairs: &[(NodeId, NodeId)], key: Key) -> Circuit<Tensor> {
     let mut instead: FxHashMap<NodeId, NodeId> = FxHashMap::default();
     let mut budget = SETTLE;
     let value = |c: &Circuit<Tensor>| {
@@ -412,6 +411,9 @@ enum Parts {
     Product(Term),
     Whole,
 }
+
+/// When a product is there and how large it is, of which two items, and what it is.
+type Choice = ((u32, usize), (usize, usize), Item);
 
 /// One product of a plan.
 #[derive(Clone, Debug)]
@@ -576,7 +578,9 @@ impl Former<'_> {
             }
             // What is multiplied on must be there before.
             Parts::Product(t) => {
-                t.factors.last().is_none_or(|f| self.arrival(f.node) < target)
+                t.factors
+                    .last()
+                    .is_none_or(|f| self.arrival(f.node) < target)
                     && self.reach(&t, target, into)
             }
         }
@@ -612,11 +616,7 @@ impl Former<'_> {
                 with(operands[1], axes, true),
             ]),
             TensorOp::Neg => Parts::Sum(vec![with(operands[0], axes, true)]),
-            TensorOp::Mul => self.product(
-                term,
-                (operands[0], axes.clone()),
-                (operands[1], axes),
-            ),
+            TensorOp::Mul => self.product(term, (operands[0], axes.clone()), (operands[1], axes)),
             TensorOp::MatMul => {
                 let shape = |o: NodeId| graph.ty(o).shape();
                 let (a, b) = (shape(operands[0]), shape(operands[1]));
@@ -669,16 +669,25 @@ impl Former<'_> {
             }
             TensorOp::Reshape(to) => {
                 let from = graph.ty(operands[0]).shape();
-                let long = |s: &[usize]| -> Vec<usize> {
-                    s.iter().copied().filter(|n| *n != 1).collect()
-                };
+                let long =
+                    |s: &[usize]| -> Vec<usize> { s.iter().copied().filter(|n| *n != 1).collect() };
                 if long(to) != long(from) {
                     return Parts::Whole;
                 }
-                let mut at = axes.iter().zip(to).filter(|(_, n)| **n != 1).map(|(l, _)| *l);
+                let mut at = axes
+                    .iter()
+                    .zip(to)
+                    .filter(|(_, n)| **n != 1)
+                    .map(|(l, _)| *l);
                 let below: Axes = from
                     .iter()
-                    .map(|n| if *n == 1 { ONE } else { at.next().unwrap_or(ONE) })
+                    .map(|n| {
+                        if *n == 1 {
+                            ONE
+                        } else {
+                            at.next().unwrap_or(ONE)
+                        }
+                    })
                     .collect();
                 Parts::Sum(vec![with(operands[0], below, false)])
             }
@@ -743,7 +752,9 @@ impl Former<'_> {
             || self.out.contains(&axis)
             || term.factors.iter().any(|f| f.axes.contains(&axis));
         if !held {
-            let n = self.build.scalar(self.extents[axis as usize] as f64, self.span);
+            let n = self
+                .build
+                .scalar(self.extents[axis as usize] as f64, self.span);
             self.scale(term, n);
         }
     }
@@ -828,7 +839,7 @@ impl Former<'_> {
             if items.len() <= 1 {
                 return items.first().map(|i| (order, i.level));
             }
-            let mut best: Option<((u32, usize), (usize, usize), Item)> = None;
+            let mut best: Option<Choice> = None;
             for i in 0..items.len() {
                 for j in i + 1..items.len() {
                     let (a, b) = (&items[i], &items[j]);
@@ -900,7 +911,8 @@ impl Former<'_> {
     fn scaled(&mut self, term: &Term) -> Vec<Named> {
         let mut factors = term.factors.clone();
         if let Some(by) = self.coefficient(&term.by)
-            && let Some(at) = (0..factors.len()).min_by_key(|i| (self.arrival(factors[*i].node), *i))
+            && let Some(at) =
+                (0..factors.len()).min_by_key(|i| (self.arrival(factors[*i].node), *i))
         {
             factors[at].node = self.times(by, factors[at].node);
         }
@@ -1007,13 +1019,15 @@ impl Former<'_> {
         // What both coefficients have is left out, so that equal quotients look equal.
         let mut own = more.clone();
         let mut other = less.clone();
-        other.by.retain(|c| match own.by.iter().position(|d| d == c) {
-            Some(at) => {
-                own.by.remove(at);
-                false
-            }
-            None => true,
-        });
+        other
+            .by
+            .retain(|c| match own.by.iter().position(|d| d == c) {
+                Some(at) => {
+                    own.by.remove(at);
+                    false
+                }
+                None => true,
+            });
         let (a, b) = (self.signed(&own), self.signed(&other));
         let (known_a, known_b) = (self.value(a)?, self.value(b)?);
         let ratio = (known_b / known_a).abs();
@@ -1104,7 +1118,11 @@ impl Former<'_> {
                 break;
             }
         }
-        let sum = if fits { self.emit(terms, &axes, target) } else { None };
+        let sum = if fits {
+            self.emit(terms, &axes, target)
+        } else {
+            None
+        };
         (self.out, self.fuel) = saved;
         sum.filter(|s| self.arrival(*s) <= target)
     }
@@ -1169,7 +1187,9 @@ impl Former<'_> {
                 let a = items[i].1.clone();
                 let mut operands: SmallVec<[Named; 2]> = SmallVec::from_iter([a, b]);
                 if let Some(c) = by {
-                    let k = usize::from(self.arrival(operands[1].node) < self.arrival(operands[0].node));
+                    let k = usize::from(
+                        self.arrival(operands[1].node) < self.arrival(operands[0].node),
+                    );
                     operands[k].node = self.times(c, operands[k].node);
                 }
                 return Some(Final { operands });
@@ -1247,8 +1267,7 @@ impl Former<'_> {
         }
         best.or_else(|| {
             // The factor that arrives first, where it enters.
-            let first = (0..items.len())
-                .min_by_key(|k| (self.arrival(items[*k].1.node), *k))?;
+            let first = (0..items.len()).min_by_key(|k| (self.arrival(items[*k].1.node), *k))?;
             let mut at: Vec<usize> = (0..items.len()).collect();
             for (step, &(i, j)) in order.iter().enumerate() {
                 if at[i] == first {
@@ -1265,7 +1284,11 @@ impl Former<'_> {
     }
 
     fn extent(&self, label: Label) -> usize {
-        if label == ONE { 1 } else { self.extents[label as usize] }
+        if label == ONE {
+            1
+        } else {
+            self.extents[label as usize]
+        }
     }
 
     /// A value over exactly these names, in this order, repeated where it does not depend on one;
@@ -1321,8 +1344,17 @@ impl Former<'_> {
         let a = self.stripped(a, &wanted);
         let wanted: Axes = keep.iter().copied().chain(a.axes.iter().copied()).collect();
         let b = self.stripped(b, &wanted);
-        let shared: Axes = a.axes.iter().copied().filter(|l| b.axes.contains(l)).collect();
-        let inner: Axes = shared.iter().copied().filter(|l| !keep.contains(l)).collect();
+        let shared: Axes = a
+            .axes
+            .iter()
+            .copied()
+            .filter(|l| b.axes.contains(l))
+            .collect();
+        let inner: Axes = shared
+            .iter()
+            .copied()
+            .filter(|l| !keep.contains(l))
+            .collect();
         if inner.len() == 1 && shared.len() == 1 && a.axes.len() <= 2 && b.axes.len() <= 2 {
             let c = inner[0];
             // A vector stands where the matrix need not be turned.
@@ -1353,7 +1385,11 @@ impl Former<'_> {
                 old: None,
             };
         }
-        let (big, small) = if self.size(&b.axes) > self.size(&a.axes) { (&b, &a) } else { (&a, &b) };
+        let (big, small) = if self.size(&b.axes) > self.size(&a.axes) {
+            (&b, &a)
+        } else {
+            (&a, &b)
+        };
         let mut order: Axes = big.axes.clone();
         order.extend(small.axes.iter().copied().filter(|l| !big.axes.contains(l)));
         let (x, y) = (self.aligned(big, &order), self.aligned(small, &order));
@@ -1375,17 +1411,31 @@ impl Former<'_> {
         let mut items: Vec<(NodeId, bool)> = Vec::new();
         for (f, negative) in finals {
             let order = f.order(self);
-            let inner: Axes = order.iter().copied().filter(|l| !outs.contains(l)).collect();
+            let inner: Axes = order
+                .iter()
+                .copied()
+                .filter(|l| !outs.contains(l))
+                .collect();
             let every = outs.iter().all(|l| order.contains(l));
-            let largest = f.operands.iter().map(|o| self.size(&o.axes)).max().unwrap_or(1);
+            let largest = f
+                .operands
+                .iter()
+                .map(|o| self.size(&o.axes))
+                .max()
+                .unwrap_or(1);
             if inner.len() == 1 && every && self.size(&order) <= largest {
                 let n = self.extent(inner[0]);
                 let group = groups.iter_mut().find(|(axes, _)| {
-                    axes.iter().any(|l| !outs.contains(l) && self.extents[*l as usize] == n)
+                    axes.iter()
+                        .any(|l| !outs.contains(l) && self.extents[*l as usize] == n)
                 });
                 match group {
                     Some((axes, members)) => {
-                        let to = axes.iter().copied().find(|l| !outs.contains(l)).unwrap_or(ONE);
+                        let to = axes
+                            .iter()
+                            .copied()
+                            .find(|l| !outs.contains(l))
+                            .unwrap_or(ONE);
                         members.push((f.renamed(inner[0], to), negative));
                     }
                     None => groups.push((order, vec![(f, negative)])),
@@ -1427,7 +1477,11 @@ impl Former<'_> {
             items.push((node, negative));
         }
         let (node, negative, _) = add_all(self.build, &items, span)?;
-        Some(if negative { self.build.neg(node, span) } else { node })
+        Some(if negative {
+            self.build.neg(node, span)
+        } else {
+            node
+        })
     }
 
     /// The last product of a term, summed and in the order of the value's axes.

@@ -12,6 +12,7 @@ pub mod exact;
 pub mod expand;
 pub mod matrix;
 pub mod poly;
+pub mod precompute;
 pub mod scan;
 pub mod simplify;
 pub mod unroll;

@@ -255,10 +255,7 @@ fn training(steps: usize, opt_level: u8, precompute: bool) -> (Cost, Cost) {
         let (b, c) = (p.mul(b, margin), p.mul(c, cube));
         let s = p.sub(a, b);
         let s = p.add(s, c);
-        let turned = p.op(
-            TensorOp::Transpose([1, 0].into_iter().collect()),
-            &[rows],
-        );
+        let turned = p.op(TensorOp::Transpose([1, 0].into_iter().collect()), &[rows]);
         let g = p.op(TensorOp::MatMul, &[turned, s]);
         let rate = spread(&mut p, 0.37, &[features]);
         let g = p.mul(rate, g);

@@ -114,6 +114,26 @@ fn human(report: &Report) -> String {
     if let Some(bits) = report.precision_bits {
         facts.push(("precision", format!("{bits:.1} bits promised")));
     }
+    if let Some(p) = &report.precompute {
+        let sent = p
+            .sent
+            .iter()
+            .map(|s| format!("{} {}", s.value, hecc_ir::tensor::shape_name(&s.shape)))
+            .collect::<Vec<_>>()
+            .join(", ");
+        facts.push((
+            "sent beside",
+            if p.sent.is_empty() {
+                "nothing: no product of inputs within the limits of `@precompute` saves anything"
+                    .to_owned()
+            } else {
+                format!(
+                    "{sent}: saves {} levels; {} ciphertexts without",
+                    p.levels_saved, p.inputs_without
+                )
+            },
+        ));
+    }
     for note in &report.notes {
         facts.push(("note", note.clone()));
     }
