@@ -354,7 +354,10 @@ pub fn verify_ckks(circuit: &Circuit<Ckks>, parameters: Option<&Parameters>) -> 
 }
 
 fn public_program(meta: &SlotsMeta, out: &mut Vec<Violation>) {
-    for (name, part) in [("public program", &meta.public), ("client's part", &meta.client)] {
+    for (name, part) in [
+        ("public program", &meta.public),
+        ("client's part", &meta.client),
+    ] {
         let Some(part) = part else {
             continue;
         };

@@ -482,7 +482,11 @@ fn undefined(e: &EvalError, span: Span) -> Diagnostic {
     )
 }
 
-pub(crate) fn blame(stage: &str, violations: &[verify::Violation], span: Span) -> Result<(), Vec<Diagnostic>> {
+pub(crate) fn blame(
+    stage: &str,
+    violations: &[verify::Violation],
+    span: Span,
+) -> Result<(), Vec<Diagnostic>> {
     if violations.is_empty() {
         return Ok(());
     }

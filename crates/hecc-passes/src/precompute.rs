@@ -12,7 +12,7 @@ use crate::pipeline::{self, CompileError};
 use crate::scale;
 use crate::tensor::build::Simplify;
 use crate::tensor::check::Reference;
-use crate::tensor::precompute::{ciphertexts, choose, split};
+use crate::tensor::precompute::{choose, ciphertexts, split};
 use crate::tensor::simplify::simplify;
 
 /// Most layouts that are tried until few enough ciphertexts are sent.

@@ -330,7 +330,8 @@ pub fn derive(program: &Program, mut bindings: Bindings) -> Result<Bindings, Vec
                     TensorValue::new(param.shape.clone(), data)
                 })
                 .collect();
-            let inputs = inputs.ok_or_else(|| BindError::Client("a shape is not right".to_owned()))?;
+            let inputs =
+                inputs.ok_or_else(|| BindError::Client("a shape is not right".to_owned()))?;
             eval_circuit(&Clear, client, &inputs).map_err(|e| BindError::Client(e.to_string()))
         })
         .collect();

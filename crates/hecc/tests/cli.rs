@@ -977,3 +977,33 @@ fn no_security_is_loud_and_marked() {
     assert!(ran.err().contains("NO SECURITY"), "{}", ran.err());
     assert_eq!(fs::read(place.path("k/secret.key")).unwrap()[12], 1);
 }
+
+/// x @ y is a product of two inputs: the client computes it, and its square is left.
+const SENT: &str = "@precompute(degree = 2, inputs = 2.0)\n@ckks(security = 0, ring = 2048)\n\
+circuit main(x: secret real[4] in [-1, 1], y: secret real[4] in [-1, 1]) -> z: real {\n    \
+let p in [-3, 3] = x @ y;\n    return p * p;\n}\n";
+
+#[test]
+fn the_client_computes_products_of_its_inputs() {
+    let place = Place::new(SENT);
+    let report = place.hecc(&["compile", "c.hec", "--format", "json"]).json();
+    assert_eq!(report["depth"], 1, "{report}");
+    assert_eq!(report["precompute"]["sent"][0]["value"], "x @ y");
+    assert!(report["precompute"]["levels_saved"].as_u64() >= Some(1));
+    place.hecc(&["keygen", "c.hec", "--out", "keys"]).ok();
+    let x = ["encrypt", "c.hec", "--keys", "keys/public", "--out", "in"];
+    let small = ["-i", "x=[0.5,0.5,0,1]", "-i", "y=[1,1,0,0.5]"];
+    place.hecc(&[&x[..], &small].concat()).ok();
+    let eval = ["eval", "c.hec", "--keys", "keys/public", "--in", "in"];
+    place.hecc(&[&eval[..], &["--out", "out"]].concat()).ok();
+    let decrypt = ["decrypt", "c.hec", "--secret-key", "keys/secret.key"];
+    let json = place
+        .hecc(&[&decrypt[..], &["--in", "out", "--format", "json"]].concat())
+        .json();
+    close(&json["outputs"]["z"], &[2.25], 1e-3);
+    // The product lies outside the range that the program declares for it.
+    let large = ["-i", "x=[1,1,1,1]", "-i", "y=[1,1,1,1]"];
+    place
+        .hecc(&[&x[..], &large].concat())
+        .fails(2, "`x @ y` is 4");
+}

@@ -46,7 +46,7 @@ impl Reference {
         if circuit.inputs != self.inputs {
             return Err("the parameters changed".to_owned());
         }
-        self.compare_with(circuit, |at| Ok(at))
+        self.compare_with(circuit, Ok)
     }
 
     /// Evaluates a program in two parts: the parameters of the second are those of the program,

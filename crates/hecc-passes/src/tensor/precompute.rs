@@ -170,7 +170,10 @@ pub fn ciphertexts(circuit: &Circuit<Tensor>) -> usize {
             whole[o.index()] |= !slice;
         }
     }
-    for id in graph.ids().filter(|id| live[id.index()] && whole[id.index()]) {
+    for id in graph
+        .ids()
+        .filter(|id| live[id.index()] && whole[id.index()])
+    {
         if matches!(graph.op(id), TensorOp::Input(_)) && facts[id.index()].secret {
             total += count(id);
         }

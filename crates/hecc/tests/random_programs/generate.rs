@@ -1380,6 +1380,15 @@ impl Generator {
                 format!("({})", list(&results, |r| text(&r.2))),
             )
         };
+        // The client may compute products in one program of three.
+        if seed % 3 == 1 {
+            let _ = writeln!(
+                source,
+                "@precompute(degree = {}, inputs = {}.5)",
+                2 + seed / 3 % 2,
+                1 + seed / 6 % 3
+            );
+        }
         let _ = writeln!(
             source,
             "circuit main({}) -> {outs} {{",
@@ -1401,5 +1410,100 @@ impl Generator {
             inputs,
             outputs,
         }
+    }
+}
+
+/// Minibatch training with momentum in one of the ways in which people write it: products of
+/// matrices with vectors, a polynomial, public scalars, a recurrence of two vectors.
+pub fn training(seed: u64) -> Program {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5EED);
+    let steps = 1 + seed as usize % 3;
+    let (rows, columns) = (rng.random_range(1..=3usize), rng.random_range(1..=4usize));
+    let mut number = |lo: f64, hi: f64| (rng.random_range(lo..hi) * 64.0).round() / 64.0;
+    let coefficients = [
+        number(0.1, 0.9),
+        number(-0.4, 0.4) + 0.5,
+        if seed % 5 == 0 {
+            0.0
+        } else {
+            number(-0.3, 0.3)
+        },
+        number(0.05, 0.2),
+    ];
+    let rate = number(0.1, 0.5);
+    let momentum: Vec<f64> = (0..steps).map(|_| number(-0.5, 0.5)).collect();
+    let data: Vec<f64> = (0..steps * rows * columns)
+        .map(|_| number(-0.5, 0.5))
+        .collect();
+    let (w0, v0): (Vec<f64>, Vec<f64>) = (0..columns)
+        .map(|_| (number(-0.5, 0.5), number(-0.5, 0.5)))
+        .unzip();
+    let turned = match seed % 4 {
+        0 => "Z[t]' @ s(p)",
+        1 => "s(p) @ Z[t]",
+        2 => "transpose(Z[t]) @ s(p)",
+        _ => "(s(p) @ Z[t])[0..N]",
+    };
+    let next = match seed / 4 % 3 {
+        0 => format!("v + RATE * ({turned})"),
+        1 => format!("{turned} * RATE + v"),
+        _ => format!("v - (0 - RATE) * ({turned})"),
+    };
+    let step = match seed / 2 % 3 {
+        0 => "(1 - M[t]) * next + M[t] * w",
+        1 => "next + M[t] * (w - next)",
+        _ => "next - M[t] * next + w * M[t]",
+    };
+    let [a, b, c, d] = coefficients;
+    let mut source = String::new();
+    if seed % 2 == 1 {
+        source += "@precompute(degree = 2, inputs = 2.0)\n";
+    }
+    let source = format!(
+        "const RATE = {rate:?};\nconst N = {columns};\nconst M = {momentum:?};\n\
+         fn s(p) = {a:?} - {b:?} * p + {c:?} * p^2 + {d:?} * p^3;\n{source}\
+         circuit main(Z: secret real[{steps}, {rows}, {columns}] in [-0.5, 0.5], \
+         w0: secret real[{columns}] in [-0.5, 0.5], v0: secret real[{columns}] in [-0.5, 0.5]) \
+         -> (y0: real[{columns}], y1: real[{columns}]) {{\n    var w = w0;\n    var v = v0;\n    \
+         for t in 0..{steps} {{\n        let p in [-16, 16] = Z[t] @ v;\n        \
+         let next in [-16, 16] = {next};\n        v = {step};\n        w = next;\n    }}\n    \
+         return (w, v);\n}}\n"
+    );
+    let (mut w, mut v) = (w0.clone(), v0.clone());
+    for t in 0..steps {
+        let z = |i: usize, j: usize| data[(t * rows + i) * columns + j];
+        let s: Vec<f64> = (0..rows)
+            .map(|i| {
+                let p: f64 = (0..columns).map(|j| z(i, j) * v[j]).sum();
+                a - b * p + c * p * p + d * p * p * p
+            })
+            .collect();
+        let next: Vec<f64> = (0..columns)
+            .map(|j| v[j] + rate * (0..rows).map(|i| z(i, j) * s[i]).sum::<f64>())
+            .collect();
+        v = (0..columns)
+            .map(|j| next[j] + momentum[t] * (w[j] - next[j]))
+            .collect();
+        w = next;
+    }
+    let tensor = |shape: &[usize], data: Vec<f64>| T {
+        shape: shape.to_vec(),
+        data,
+    };
+    Program {
+        seed,
+        source,
+        inputs: vec![
+            (
+                "Z".to_owned(),
+                tensor(&[steps, rows, columns], data.clone()),
+            ),
+            ("w0".to_owned(), tensor(&[columns], w0)),
+            ("v0".to_owned(), tensor(&[columns], v0)),
+        ],
+        outputs: vec![
+            ("y0".to_owned(), tensor(&[columns], w)),
+            ("y1".to_owned(), tensor(&[columns], v)),
+        ],
     }
 }

@@ -26,7 +26,7 @@ use hecc_passes::layout::{LayoutOptions, Strategy};
 use hecc_passes::pipeline::Options;
 use hecc_runtime::{
     Bindings, CkksBackend, CkksValue, ClearBackend, EncryptWith, Fusion, Schedule, Tensor64,
-    Unpacked, Wanted, bind, decrypt, encrypt, evaluation_keys_needed, execute, pack,
+    Unpacked, Wanted, bind, decrypt, derive, encrypt, evaluation_keys_needed, execute, pack,
     resolve_plains, unpack,
 };
 use rayon::prelude::*;
@@ -174,6 +174,7 @@ fn bindings(program: &Program, lowered: &hecc_ir::program::Program) -> Bindings 
         })
         .collect();
     bind(&lowered.params, None, given, Wanted::All)
+        .and_then(|b| derive(lowered, b))
         .unwrap_or_else(|e| panic!("seed {}: {e:?}", program.seed))
 }
 
@@ -273,14 +274,21 @@ fn each(seeds: Range<u64>, check_seed: impl Fn(u64) + Sync + RefUnwindSafe) {
 }
 
 fn clear(seed: u64) {
-    let program = generate::program(seed, CLEAR);
-    let checked = check(&program);
-    interpret(&program, &checked.circuits[0]);
+    clear_program(&generate::program(seed, CLEAR), seed);
+}
+
+fn training(seed: u64) {
+    clear_program(&generate::training(seed), seed);
+}
+
+fn clear_program(program: &Program, seed: u64) {
+    let checked = check(program);
+    interpret(program, &checked.circuits[0]);
     for opt_level in 0..=3 {
         // Every layout is tried at every level, in turn: three programs see all twelve pairs.
         let strategy = STRATEGIES[(seed as usize + usize::from(opt_level)) % STRATEGIES.len()];
-        if let Some(lowered) = compile_at(&program, &checked, opt_level, strategy, true) {
-            run_clear(&program, &lowered, &format!("-O {opt_level}, {strategy:?}"));
+        if let Some(lowered) = compile_at(program, &checked, opt_level, strategy, true) {
+            run_clear(program, &lowered, &format!("-O {opt_level}, {strategy:?}"));
         }
     }
 }
@@ -305,6 +313,11 @@ fn seeds(default: Range<u64>) -> Range<u64> {
 #[test]
 fn clear_seeds_0_to_512() {
     each(seeds(0..512), clear);
+}
+
+#[test]
+fn training_seeds_0_to_48() {
+    each(seeds(0..48), training);
 }
 
 #[test]
