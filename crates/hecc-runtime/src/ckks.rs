@@ -19,6 +19,9 @@ use crate::keys::canonical_step;
 use crate::pack::{Plains, pack};
 use crate::schedule::{Arg, SumTerms, Task, WeightedRotation, Work};
 
+/// Plaintexts that are encoded at once take up to this part of the memory of the keys.
+const PLAINTEXTS_OF_KEYS: usize = 8;
+
 /// What a node yields under encryption.
 #[derive(Clone, Debug)]
 pub enum CkksValue {
@@ -433,6 +436,14 @@ impl<'a> CkksBackend<'a> {
         for (of, rotations) in &terms.rotations {
             parts.push(self.rotation_sum(context, id, held.cipher(*of)?, rotations)?);
         }
+        if !terms.turned.is_empty() {
+            let turned: Result<Vec<_>, RuntimeError> = terms
+                .turned
+                .iter()
+                .map(|&(of, step)| Ok((held.cipher(of)?, step)))
+                .collect();
+            parts.push(context.sum_rotated(&turned?, self.keys).map_err(failed())?);
+        }
         for &a in &terms.rest {
             let mut left = parts.pop();
             match &mut left {
@@ -449,6 +460,58 @@ impl<'a> CkksBackend<'a> {
             context.add_assign(&mut sum, &part).map_err(failed())?;
         }
         Ok(CkksValue::Cipher(sum))
+    }
+
+    /// Weighted sums of rotations of `of`, with a rescale after each.
+    fn rotated_sums(
+        &self,
+        context: &Context,
+        id: NodeId,
+        of: &Ciphertext,
+        sums: &[Vec<WeightedRotation>],
+    ) -> Result<SmallVec<[CkksValue; 1]>, RuntimeError> {
+        let failed = || engine_error(self.circuit, id);
+        let mut out = SmallVec::with_capacity(sums.len());
+        let mut sums = sums.iter().peekable();
+        while sums.peek().is_some() {
+            // As many sums at once as their plaintexts leave memory for.
+            let mut encoded: Vec<Vec<(RotationStep, ExtendedPlaintext)>> = Vec::new();
+            let mut memory = 0;
+            while memory <= self.keys.memory() / PLAINTEXTS_OF_KEYS
+                && let Some(sum) = sums.next()
+            {
+                let terms: Result<Vec<_>, RuntimeError> = sum
+                    .iter()
+                    .map(|term| {
+                        let plain = term
+                            .plain
+                            .ok_or_else(|| not_a(self.circuit, id, "a sum with weights"))?;
+                        Ok((term.step, self.encode_extended(context, plain)?))
+                    })
+                    .collect();
+                let terms = terms?;
+                memory += terms.iter().map(|(_, p)| p.memory()).sum::<usize>();
+                encoded.push(terms);
+            }
+            let scale = encoded
+                .iter()
+                .flatten()
+                .next()
+                .map_or(Scale::ONE, |(_, p)| p.scale());
+            let weighted: Vec<Vec<(RotationStep, Weight<'_>)>> = encoded
+                .iter()
+                .map(|terms| {
+                    let terms = terms.iter();
+                    terms.map(|(step, p)| (*step, Weight::Plain(p))).collect()
+                })
+                .collect();
+            let weighted: Vec<&[_]> = weighted.iter().map(Vec::as_slice).collect();
+            let done = context
+                .rotate_sums_rescale(of, &weighted, scale, self.keys)
+                .map_err(failed())?;
+            out.extend(done.into_iter().map(CkksValue::Cipher));
+        }
+        Ok(out)
     }
 
     fn rotation_sum(
@@ -561,6 +624,7 @@ impl Backend for CkksBackend<'_> {
                 .into_iter()
                 .map(CkksValue::Cipher)
                 .collect()),
+            Work::RotatedSums(sums) => self.rotated_sums(context, id, held.cipher(0)?, sums),
             Work::RelinearizeRescale => Ok(smallvec![CkksValue::Cipher(
                 context
                     .relinearize_rescale(held.cipher(0)?, self.keys)

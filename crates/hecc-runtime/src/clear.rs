@@ -122,6 +122,9 @@ impl<'a> ClearBackend<'a> {
                 }
             }
         }
+        for &(of, step) in &terms.turned {
+            accumulate(&mut sum, &rotate(&read(operands, of)?, step), |x| x);
+        }
         for &a in &terms.rest {
             accumulate(&mut sum, &read(operands, a)?, |x| x);
         }
@@ -174,6 +177,16 @@ impl Backend for ClearBackend<'_> {
                 let of = read(&operands, 0)?;
                 Ok(steps.iter().map(|step| rotate(&of, *step)).collect())
             }
+            Work::RotatedSums(sums) => sums
+                .iter()
+                .map(|rotations| {
+                    let terms = SumTerms {
+                        rotations: vec![(0, rotations.clone())],
+                        ..SumTerms::default()
+                    };
+                    self.sum(&terms, &operands)
+                })
+                .collect(),
             Work::RelinearizeRescale => Ok(smallvec![read(&operands, 0)?]),
             Work::Combinations => {
                 let values: Vec<ClearValue> =

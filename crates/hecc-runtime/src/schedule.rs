@@ -2,7 +2,8 @@
 //!
 //! A circuit's nodes become tasks. With [`Fusion::On`] one task may stand for several nodes where
 //! the engine does them better together: the rotations of one ciphertext (one decomposition, Halevi
-//! and Shoup, eprint 2018/244), weighted sums of rotations (one division by P for all, Bossuat,
+//! and Shoup, eprint 2018/244), weighted sums of rotations, several from the same rotated copies, and sums
+//! of rotations of several ciphertexts (one division by P for all, Bossuat,
 //! Mouchet, Troncoso-Pastoriza and Hubaux, eprint 2020/1203), sums of products (one reduction),
 //! linear combinations of the same operands (a matrix product), and relinearization with the
 //! rescale after it. [`Fusion::Off`] keeps a task for each node, so that each can be looked at.
@@ -66,6 +67,8 @@ pub struct SumTerms {
     pub plain_products: Vec<(u32, Arg)>,
     /// Weighted rotations, a list for each ciphertext.
     pub rotations: Vec<(u32, Vec<WeightedRotation>)>,
+    /// Rotations of ciphertexts that nothing else needs, one each.
+    pub turned: Vec<(u32, RotationStep)>,
     /// Anything else.
     pub rest: Vec<u32>,
 }
@@ -73,7 +76,8 @@ pub struct SumTerms {
 impl SumTerms {
     fn len(&self) -> usize {
         let rotated: usize = self.rotations.iter().map(|(_, t)| t.len()).sum();
-        self.products.len() + self.plain_products.len() + rotated + self.rest.len()
+        let alone = self.turned.len() + self.rest.len();
+        self.products.len() + self.plain_products.len() + rotated + alone
     }
 }
 
@@ -86,6 +90,9 @@ pub enum Work {
     Sum(SumTerms),
     /// Rotations of the one operand, a result each.
     Rotations(Vec<RotationStep>),
+    /// Weighted sums of rotations of the one operand, each with a rescale after it: a result each. Every
+    /// rotation has a plaintext.
+    RotatedSums(Vec<Vec<WeightedRotation>>),
     /// Relinearization of the one operand, then a rescale.
     RelinearizeRescale,
     /// Linear combinations of all operands, in the order of [`Task::reads`]; a result for each node
@@ -202,7 +209,7 @@ impl Schedule {
                     let parts = [
                         (terms.products.len(), "products"),
                         (terms.plain_products.len(), "plain products"),
-                        (rotated, "rotations"),
+                        (rotated + terms.turned.len(), "rotations"),
                         (terms.rest.len(), "values"),
                     ];
                     let parts: Vec<String> = parts
@@ -215,6 +222,10 @@ impl Schedule {
                 Work::Rotations(steps) => {
                     let steps: Vec<String> = steps.iter().map(|s| s.0.to_string()).collect();
                     format!("rotations by {}", steps.join(" "))
+                }
+                Work::RotatedSums(sums) => {
+                    let terms: usize = sums.iter().map(Vec::len).sum();
+                    format!("{} sums of {terms} rotations+rescale", sums.len())
                 }
                 Work::RelinearizeRescale => "relinearize+rescale".to_owned(),
                 Work::Combinations => "linear combinations".to_owned(),
@@ -270,12 +281,24 @@ struct Rotated {
     product: Option<(NodeId, NodeId)>,
 }
 
+/// A weighted sum of rotations of one ciphertext.
+struct BabySum {
+    /// Its place among the tasks.
+    task: usize,
+    /// The rescale after it.
+    rescale: NodeId,
+    /// The rotations that are tasks of their own as yet.
+    rotations: Vec<NodeId>,
+    terms: Vec<WeightedRotation>,
+}
+
 /// A sum while its terms are still nodes.
 #[derive(Default)]
 struct Terms {
     products: Vec<(NodeId, NodeId, NodeId)>,
     plain_products: Vec<(NodeId, NodeId, NodeId)>,
     rotated: Vec<Rotated>,
+    turned: Vec<NodeId>,
     rest: Vec<NodeId>,
     inner: Vec<NodeId>,
 }
@@ -311,6 +334,7 @@ impl<'a> Grouper<'a> {
                     self.fuse(id);
                 }
             }
+            self.merge_sums();
             self.group_rotations();
             self.group_combinations();
         }
@@ -398,7 +422,10 @@ impl<'a> Grouper<'a> {
     fn fuse_sum(&mut self, id: NodeId) {
         let mut terms = self.terms(id);
         self.settle(&mut terms);
-        if terms.products.is_empty() && terms.plain_products.is_empty() && terms.rotated.is_empty()
+        if terms.products.is_empty()
+            && terms.plain_products.is_empty()
+            && terms.rotated.is_empty()
+            && terms.turned.is_empty()
         {
             return;
         }
@@ -439,6 +466,14 @@ impl<'a> Grouper<'a> {
                 step,
                 plain: product.map(|(_, plain)| plain),
             });
+        }
+        for &node in &terms.turned {
+            if let CkksOp::Rotate(step) = self.graph.op(node) {
+                let step = canonical_step(*step, self.circuit.meta.slots);
+                let place = reads.place(self.graph.operands(node)[0]);
+                sum.turned.push((place, step));
+                absorb.push(node);
+            }
         }
         for &node in &terms.rest {
             sum.rest.push(reads.place(node));
@@ -546,8 +581,12 @@ impl<'a> Grouper<'a> {
         for r in lone {
             match r.product {
                 Some((node, plain)) => terms.plain_products.push((node, r.rotation, plain)),
+                None if self.once(r.of) => terms.turned.push(r.rotation),
                 None => terms.rest.push(r.rotation),
             }
+        }
+        if terms.turned.len() == 1 {
+            terms.rest.append(&mut terms.turned);
         }
         if terms.products.len() == 1 {
             terms.rest.extend(terms.products.drain(..).map(|p| p.0));
@@ -557,6 +596,135 @@ impl<'a> Grouper<'a> {
                 .rest
                 .extend(terms.plain_products.drain(..).map(|p| p.0));
         }
+    }
+
+    /// Joins weighted sums of rotations of one ciphertext that share rotations, when a rescale follows each: the
+    /// baby steps of a linear map. The rotated copies are then never written out as ciphertexts.
+    fn merge_sums(&mut self) {
+        let mut user: Vec<Option<NodeId>> = vec![None; self.graph.len()];
+        for id in self.graph.ids().filter(|id| self.live[id.index()]) {
+            for o in self.graph.operands(id) {
+                user[o.index()] = Some(id);
+            }
+        }
+        // By ciphertext, level and scale of the weights: the sums, in order.
+        let mut groups: FxHashMap<(NodeId, Real), usize> = FxHashMap::default();
+        let mut lists: Vec<(NodeId, Vec<BabySum>)> = Vec::new();
+        for (place, task) in self.tasks.iter().enumerate() {
+            let Some((of, scale, mut sum)) = self.baby_sum(task) else {
+                continue;
+            };
+            let id = task.writes[0];
+            match user[id.index()] {
+                Some(next)
+                    if self.once(id)
+                        && matches!(self.graph.op(next), CkksOp::Rescale { .. })
+                        && !self.absorbed[next.index()] =>
+                {
+                    sum.rescale = next;
+                }
+                _ => continue,
+            }
+            sum.task = place;
+            let group = *groups.entry((of, scale)).or_insert_with(|| {
+                lists.push((of, Vec::new()));
+                lists.len() - 1
+            });
+            lists[group].1.push(sum);
+        }
+        let mut merged = vec![false; self.tasks.len()];
+        for (of, list) in lists {
+            // Rotations that something else needs too are better computed once, for all.
+            let mut found: FxHashMap<NodeId, u32> = FxHashMap::default();
+            for rotation in list.iter().flat_map(|sum| &sum.rotations) {
+                *found.entry(*rotation).or_insert(0) += 1;
+            }
+            let all = found.iter().all(|(id, n)| self.uses[id.index()] == *n);
+            let shared = found.values().any(|n| *n > 1);
+            if !(all && shared) {
+                continue;
+            }
+            let mut weight = 0;
+            for rotation in found.keys() {
+                weight += self.weight(*rotation);
+                self.absorbed[rotation.index()] = true;
+            }
+            let mut writes = SmallVec::new();
+            let mut sums = Vec::with_capacity(list.len());
+            for sum in list {
+                merged[sum.task] = true;
+                weight += self.tasks[sum.task].weight + self.weight(sum.rescale);
+                self.absorbed[sum.rescale.index()] = true;
+                writes.push(sum.rescale);
+                sums.push(sum.terms);
+            }
+            self.tasks.push(Task {
+                work: Work::RotatedSums(sums),
+                reads: vec![of],
+                writes,
+                weight,
+            });
+        }
+        let mut place = 0;
+        self.tasks.retain(|_| {
+            place += 1;
+            !merged.get(place - 1).copied().unwrap_or(false)
+        });
+    }
+
+    /// A task that sums products of plaintexts with rotations of one ciphertext, and nothing else; with
+    /// that ciphertext and the scale of the plaintexts.
+    fn baby_sum(&self, task: &Task) -> Option<(NodeId, Real, BabySum)> {
+        let Work::Sum(terms) = &task.work else {
+            return None;
+        };
+        if !(terms.products.is_empty() && terms.turned.is_empty() && terms.rest.is_empty()) {
+            return None;
+        }
+        let mut base = None;
+        let mut of_scale = None;
+        let mut agrees = |of: NodeId, plain: NodeId| match self.graph.op(plain) {
+            CkksOp::Encode { scale, .. } => {
+                *base.get_or_insert(of) == of && *of_scale.get_or_insert(*scale) == *scale
+            }
+            _ => false,
+        };
+        let mut sum = BabySum {
+            task: 0,
+            rescale: task.writes[0],
+            rotations: Vec::new(),
+            terms: Vec::new(),
+        };
+        for &(place, plain) in &terms.plain_products {
+            let Arg::Encode(plain) = plain else {
+                return None;
+            };
+            let id = task.reads[place as usize];
+            let (of, step) = match self.graph.op(id) {
+                CkksOp::Rotate(step) => {
+                    sum.rotations.push(id);
+                    let step = canonical_step(*step, self.circuit.meta.slots);
+                    (self.graph.operands(id)[0], step)
+                }
+                _ => (id, RotationStep(0)),
+            };
+            if !agrees(of, plain) {
+                return None;
+            }
+            sum.terms.push(WeightedRotation {
+                step,
+                plain: Some(plain),
+            });
+        }
+        for (place, rotations) in &terms.rotations {
+            for rotation in rotations {
+                if !agrees(task.reads[*place as usize], rotation.plain?) {
+                    return None;
+                }
+                sum.terms.push(*rotation);
+            }
+        }
+        Some((base?, of_scale?, sum))
     }
 
     fn plain_arg(&self, plain: NodeId, reads: &mut Reads) -> Arg {

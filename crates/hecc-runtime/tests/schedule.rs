@@ -268,6 +268,7 @@ fn works(program: &Program) -> Vec<&'static str> {
         Work::Node(_) => None,
         Work::Sum(_) => Some("sum"),
         Work::Rotations(_) => Some("rotations"),
+        Work::RotatedSums(_) => Some("rotated sums"),
         Work::RelinearizeRescale => Some("relinearize+rescale"),
         Work::Combinations => Some("combinations"),
     });
@@ -317,6 +318,52 @@ fn weighted_rotations_are_fused() {
     let program = b.program();
     assert_eq!(works(&program), ["sum", "sum"]);
     check(&program);
+}
+
+/// Baby steps and giant steps: a matrix times a vector.
+#[test]
+fn linear_maps_are_fused() {
+    let linear = |rescaled: bool, also: bool| {
+        let mut b = Build::new(1);
+        let x = b.input(0);
+        let babies = [x, b.rotate(x, 1), b.rotate(x, 2)];
+        let prime = parameters().q()[2];
+        let mut turned = Vec::new();
+        for giant in [0, 3, 6] {
+            let terms: Vec<NodeId> = (0..3)
+                .map(|i| {
+                    let plain = b.plain(std::array::from_fn(|s| {
+                        (s as f64 + f64::from(giant) * 1.7 + i as f64).sin()
+                    }));
+                    b.push(CkksOp::Mul, &[babies[i], plain])
+                })
+                .collect();
+            let mut sum = b.push(ones(3), &terms);
+            if rescaled {
+                sum = b.push(CkksOp::Rescale { prime }, &[sum]);
+            }
+            turned.push(if giant == 0 {
+                sum
+            } else {
+                b.rotate(sum, giant)
+            });
+        }
+        let y = b.push(ones(3), &turned);
+        b.output(y);
+        if also {
+            b.output(babies[1]);
+        }
+        b.program()
+    };
+    let map = linear(true, false);
+    assert_eq!(works(&map), ["rotated sums", "sum"]);
+    check(&map);
+    // A rotation that is a result too is computed once; without a rescale there is nothing to merge with.
+    for (rescaled, also) in [(true, true), (false, false)] {
+        let map = linear(rescaled, also);
+        assert!(!works(&map).contains(&"rotated sums"));
+        check(&map);
+    }
 }
 
 #[test]
