@@ -16,6 +16,7 @@ pub mod random;
 pub mod secrecy;
 pub mod slots;
 pub mod span;
+pub mod svg;
 pub mod tensor;
 pub mod text;
 pub mod vectors;

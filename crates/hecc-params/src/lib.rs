@@ -4,12 +4,14 @@
 //! is what a person or a pass writes down; [`Parameters`] is the same after every check, immutable,
 //! and the only form the engine accepts.
 
+mod cost;
 pub mod noise;
 mod parameters;
 mod primes;
 mod security;
 mod units;
 
+pub use cost::{CostModel, CostModelError, FAST_BITS, Line, RingCost, Switch};
 pub use parameters::{
     ERROR_STDDEV, MAX_MODULUS_BITS, Parameters, ParametersError, ParametersLiteral,
 };

@@ -13,6 +13,7 @@ use hecc_ir::slots::Slots;
 use hecc_ir::span::{SourceMap, Span};
 use hecc_ir::tensor::{Budget, CkksOverrides, Tensor};
 use hecc_ir::verify;
+use hecc_params::CostModel;
 use serde::Serialize;
 
 use crate::layout::{self, LayoutOptions};
@@ -32,6 +33,11 @@ pub struct CompileOptions {
     pub target_bits: f64,
     /// Whether the measures at -O 0 are wanted, too.
     pub unoptimized: bool,
+    /// Parameters that go before what `@ckks(…)` says.
+    pub overrides: CkksOverrides,
+    /// The times that layouts and parameters are chosen by. Whoever is to get the same circuit
+    /// gives the same.
+    pub cost: CostModel,
 }
 
 impl Default for CompileOptions {
@@ -41,6 +47,8 @@ impl Default for CompileOptions {
             layout: LayoutOptions::default(),
             target_bits: ScaleOptions::default().target_bits,
             unoptimized: true,
+            overrides: CkksOverrides::default(),
+            cost: CostModel::default(),
         }
     }
 }
@@ -81,6 +89,12 @@ pub struct Report {
     pub depth_lower_bound: u64,
     /// Whether the degree is attained for certain, not a bound alone.
     pub degree_certified: bool,
+    /// Whether the depth is the lower bound, and that is certain.
+    pub optimal: bool,
+    /// What was minimised first.
+    pub objective: pipeline::Objective,
+    /// Estimated work of the tensor passes' result over that before what may grow it.
+    pub work_growth: ReportedGrowth,
     /// The measures at -O 0; absent when they were not asked for.
     pub unoptimized: Option<ReportedMeasures>,
     /// The parameters; absent when none that are secure have room.
@@ -146,6 +160,15 @@ pub struct ReportedParams {
     pub special_primes: u32,
 }
 
+/// How much larger the optimizer made the program, as the report shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ReportedGrowth {
+    /// Estimated work after all passes over that after those that never grow it.
+    pub ratio: f64,
+    /// Most that the optimization level allows.
+    pub limit: f64,
+}
+
 /// Evaluation keys, as the report shows them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReportedKeys {
@@ -200,6 +223,8 @@ pub struct ReportedPass {
     pub depth: (u32, u32),
     /// Estimated levels before and after.
     pub levels: (u32, u32),
+    /// Estimated work before and after, in additions of two ciphertexts.
+    pub work: (f64, f64),
     /// Whether its result was taken.
     pub kept: bool,
 }
@@ -313,7 +338,7 @@ fn compile_beside(
     .map_err(|e| vec![refusal(e, span)])?;
     let (slots, sent) = match flat.meta.precompute {
         None => (
-            layout::lower(&flat, &options.layout).map_err(|d| vec![d])?,
+            layout::lower(&flat, &layout_options(options)).map_err(|d| vec![d])?,
             None,
         ),
         Some(allowed) => precompute::lower(module, &flat, allowed, options)
@@ -323,8 +348,14 @@ fn compile_beside(
     if options.passes.verify {
         blame("layout", &verify::verify_slots(&slots), span)?;
     }
+    let declared = source.meta.ckks;
+    let overrides = CkksOverrides {
+        scale_bits: options.overrides.scale_bits.or(declared.scale_bits),
+        security: options.overrides.security.or(declared.security),
+        ring: options.overrides.ring.or(declared.ring),
+    };
     let scale_options = ScaleOptions {
-        overrides: source.meta.ckks,
+        overrides,
         target_bits: source
             .meta
             .precision
@@ -332,6 +363,8 @@ fn compile_beside(
         asked: source.meta.precision.is_some(),
         points: scale::points(&flat),
         span,
+        objective: options.passes.objective,
+        cost: options.cost.clone(),
     };
     let mut diagnostics = Vec::new();
     let (circuit, chosen) = match scale::lower(&slots, &scale_options) {
@@ -342,7 +375,7 @@ fn compile_beside(
         }
         // The circuit is sound, and no parameters have room for it: its measures are still of use.
         // Parameters that the program itself asks for have to fit.
-        Err(d) if d.code == scale::NO_ROOM && source.meta.ckks == CkksOverrides::default() => {
+        Err(d) if d.code == scale::NO_ROOM && overrides == CkksOverrides::default() => {
             diagnostics.push(d);
             (scale::lower_ideal(&slots), None)
         }
@@ -371,6 +404,9 @@ fn compile_beside(
         measures,
         depth_lower_bound: degree.depth_lower_bound,
         degree_certified: degree.certified,
+        optimal: degree.certified && measured.depth == degree.depth_lower_bound,
+        objective: options.passes.objective,
+        work_growth: growth(&options.passes, &passes),
         unoptimized,
         params: chosen.as_ref().map(|(p, _, scale_bits)| ReportedParams {
             ring_degree: p.log_n().degree() as u64,
@@ -437,6 +473,15 @@ fn compile_beside(
     })
 }
 
+/// The layout's options: its objective and its times are those of the compilation.
+pub(crate) fn layout_options(options: &CompileOptions) -> LayoutOptions {
+    LayoutOptions {
+        objective: options.passes.objective,
+        cost: options.cost.clone(),
+        ..options.layout.clone()
+    }
+}
+
 /// The least magnitude that all results are declared to have, 1 at least: precision is relative to it.
 fn declared_size(source: &Circuit<Tensor>) -> f64 {
     source
@@ -456,7 +501,7 @@ fn as_written(module: &Module<Tensor>, options: &CompileOptions) -> Option<Measu
         ..options.passes
     };
     let (flat, _) = pipeline::optimize(module, &passes, None).ok()?;
-    let slots = layout::lower(&flat, &options.layout).ok()?;
+    let slots = layout::lower(&flat, &layout_options(options)).ok()?;
     Some(measure::measure(&scale::lower_ideal(&slots)))
 }
 
@@ -519,6 +564,18 @@ fn reported(m: &Measures, degree: u64) -> ReportedMeasures {
     }
 }
 
+fn growth(options: &pipeline::Options, passes: &[PassReport]) -> ReportedGrowth {
+    let base = pipeline::base_work(options.opt_level, passes);
+    let now = passes.last().map(|p| p.work.1);
+    ReportedGrowth {
+        ratio: match (base, now) {
+            (Some(base), Some(now)) if base > 0.0 => now / base,
+            _ => 1.0,
+        },
+        limit: options.growth(),
+    }
+}
+
 fn reported_pass(p: &PassReport) -> ReportedPass {
     ReportedPass {
         name: p.name.to_owned(),
@@ -526,6 +583,7 @@ fn reported_pass(p: &PassReport) -> ReportedPass {
         nodes: p.nodes,
         depth: p.depth,
         levels: p.levels,
+        work: p.work,
         kept: p.kept,
     }
 }

@@ -10,10 +10,12 @@ use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{Circuit, Module};
 use hecc_ir::tensor::Tensor;
 use hecc_ir::verify::verify_tensor;
+use hecc_params::{CostModel, Switch};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::layout;
 use crate::tensor::build::Simplify;
 use crate::tensor::check::Reference;
 use crate::tensor::cost::{self, Cost};
@@ -28,11 +30,11 @@ pub enum Objective {
     /// Levels on a path, then depth.
     #[default]
     Levels,
-    /// Predicted work.
+    /// Predicted time on one thread.
     Work,
-    /// Predicted time; on this dialect the same as work.
+    /// Predicted time on several threads.
     Time,
-    /// Bytes of encrypted inputs, which fall with the levels.
+    /// Bytes of encrypted inputs and results.
     Bandwidth,
 }
 
@@ -317,6 +319,13 @@ pub fn optimize(
     Ok((circuit, run.reports))
 }
 
+/// The work of the program before what may let it grow: that of the last of the first passes.
+pub fn base_work(opt_level: u8, reports: &[PassReport]) -> Option<f64> {
+    let base = passes(opt_level).base;
+    // unrolling comes before them
+    reports.get(base.len()).map(|r| r.work.1)
+}
+
 struct Run<'a> {
     options: Options,
     observer: Option<Observer<'a>>,
@@ -413,12 +422,38 @@ fn better(options: &Options, context: &Context, new: Cost, old: Cost) -> bool {
         let (d, l) = (f64::from(c.depth), f64::from(c.levels));
         match options.objective {
             Objective::Depth => [d, l, c.work],
-            Objective::Levels | Objective::Bandwidth => [l, d, c.work],
-            Objective::Work | Objective::Time => [c.work, l, d],
+            Objective::Levels => [l, d, c.work],
+            Objective::Work => [c.work * at_levels(c.levels).0, l, d],
+            Objective::Time => {
+                let threads = f64::from(CostModel::shipped().threads);
+                [
+                    c.span.max(c.work / threads) * at_levels(c.levels).0,
+                    c.work,
+                    l,
+                ]
+            }
+            Objective::Bandwidth => {
+                let (time, bytes) = at_levels(c.levels);
+                [c.inputs * bytes, c.work * time, d]
+            }
         }
     };
     let (a, b) = (key(new), key(old));
     a <= b && (new.work <= context.work_limit || new.work <= old.work)
+}
+
+/// What an operation takes in a circuit of so many levels, and bytes of an encrypted input.
+fn at_levels(levels: u32) -> (f64, f64) {
+    let (ring, special) = layout::ring_for(levels, true);
+    let limbs = levels as usize + 1;
+    let size = Switch {
+        // half of the levels are used up where an operation is, on average
+        limbs: limbs.div_ceil(2),
+        special,
+        digit_limbs: special,
+    };
+    let time = CostModel::shipped().ring(ring).key_switch(size);
+    (time, (16 * limbs * ring.degree()) as f64)
 }
 
 impl fmt::Display for PassReport {

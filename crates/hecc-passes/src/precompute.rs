@@ -6,8 +6,8 @@ use hecc_ir::measure;
 use hecc_ir::slots::Slots;
 use hecc_ir::tensor::{Precompute, Tensor};
 
-use crate::compile::{CompileOptions, ReportedSent, blame, refusal};
-use crate::layout::{self, better, estimate};
+use crate::compile::{CompileOptions, ReportedSent, blame, layout_options, refusal};
+use crate::layout::{self, Estimate};
 use crate::pipeline::{self, CompileError};
 use crate::scale;
 use crate::tensor::build::Simplify;
@@ -38,13 +38,14 @@ pub(crate) fn lower(
     options: &CompileOptions,
 ) -> Result<(Circuit<Slots>, Sent), Vec<Diagnostic>> {
     let span = module.entry().meta.span;
+    let layout = layout_options(options);
     let mut alone = module.clone();
     for circuit in &mut alone.circuits {
         circuit.meta.precompute = None;
     }
     let (plain, _) =
         pipeline::optimize(&alone, &options.passes, None).map_err(|e| vec![refusal(e, span)])?;
-    let without = layout::lower(&plain, &options.layout).map_err(|d| vec![d])?;
+    let without = layout::lower(&plain, &layout).map_err(|d| vec![d])?;
     let mut sent = Sent {
         params: Vec::new(),
         inputs: without.inputs.len() as u64,
@@ -68,7 +69,7 @@ pub(crate) fn lower(
                 })?;
         }
         let server = simplify(&parts.server, Simplify::All);
-        let mut slots = layout::lower(&server, &options.layout).map_err(|d| vec![d])?;
+        let mut slots = layout::lower(&server, &layout).map_err(|d| vec![d])?;
         let count = slots.inputs.len();
         if count > most {
             // As many fewer as there are too many, one at least.
@@ -79,7 +80,8 @@ pub(crate) fn lower(
             budget = fewer;
             continue;
         }
-        if !better(&estimate(&slots), &estimate(&without)) {
+        let estimate = |circuit| Estimate::of(circuit, &layout.cost);
+        if !estimate(&slots).better(&estimate(&without), layout.objective) {
             break;
         }
         sent.params = parts

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::point::Point;
+
 const EXAMPLE: &str = "Example:
   hecc run circuits/quartic.hec --input x=@circuits/data/x1024.json
 ";
@@ -60,6 +62,12 @@ pub(crate) enum Command {
                        hecc import circuits/boolean/priority16.eqn --out best.eqn\n"
     )]
     Import(ImportArgs),
+    /// List what a circuit can be compiled to: levels against time, width, inputs and parameters.
+    #[command(before_help = "Example:\n  hecc explore circuits/sobel.hec --plot sobel.svg\n")]
+    Explore(ExploreArgs),
+    /// Measure this machine for predictions of time.
+    #[command(before_help = "Example:\n  hecc calibrate --out machine.json\n")]
+    Calibrate(CalibrateArgs),
     /// Print circuits in their canonical form.
     #[command(before_help = "Example:\n  hecc fmt --check circuits/*.hec\n")]
     Fmt(FmtArgs),
@@ -89,6 +97,22 @@ pub(crate) enum Layout {
     Tiles,
 }
 
+/// What is minimised first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Objective {
+    /// Products of two secrets on a path.
+    Depth,
+    /// Rescalings on a path.
+    #[default]
+    Levels,
+    /// Predicted time on one thread.
+    Work,
+    /// Predicted time on the threads of the cost model's machine.
+    Time,
+    /// Bytes of encrypted inputs and outputs.
+    Bandwidth,
+}
+
 /// What decides the compiled circuit. Whoever generates keys, encrypts, evaluates and decrypts gives the same.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Choice {
@@ -104,12 +128,42 @@ pub(crate) struct Choice {
         value_parser = clap::value_parser!(u8).range(0..=3)
     )]
     pub(crate) opt_level: u8,
+    /// What is minimised first.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) objective: Objective,
     /// How tensors lie in slots.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) layout: Layout,
+    /// Most slots of a vector, a power of two: larger tensors take several vectors.
+    #[arg(long, value_name = "SLOTS", value_parser = slots)]
+    pub(crate) max_slots: Option<usize>,
+    /// Take this ring degree; goes before `@ckks(ring = …)`.
+    #[arg(long, value_name = "N")]
+    pub(crate) ring: Option<u64>,
+    /// Take this scale; goes before `@ckks(scale_bits = …)`.
+    #[arg(long, value_name = "BITS")]
+    pub(crate) scale_bits: Option<u32>,
+    /// Compile as this point of `hecc explore`, in place of the flags above.
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with_all = ["opt_level", "objective", "layout", "max_slots", "ring", "scale_bits"]
+    )]
+    pub(crate) point: Option<Point>,
+    /// Choose by the times in this file, from `hecc calibrate`, and predict by them; without it circuits are
+    /// chosen by the times that ship, and predicted by the file that HECC_COST_MODEL names.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cost_model: Option<PathBuf>,
     /// Compare the program before and after each pass in exact arithmetic.
     #[arg(long)]
     pub(crate) verify_passes: bool,
+}
+
+fn slots(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(n) if n.is_power_of_two() && n <= 1 << 16 => Ok(n),
+        _ => Err("give a power of two up to 65536".to_owned()),
+    }
 }
 
 /// What can be printed in place of the report.
@@ -324,6 +378,38 @@ pub(crate) struct ImportArgs {
     /// Overwrite existing files.
     #[arg(long)]
     pub(crate) force: bool,
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExploreArgs {
+    /// The .hec file.
+    pub(crate) file: PathBuf,
+    /// Which circuit of the file; the only one needs no picking.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) circuit: Option<String>,
+    /// Show circuits that another beats in everything, too.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Draw them in this .svg file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Choose and predict by the times in this file, from `hecc calibrate`; it then belongs to every point.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cost_model: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CalibrateArgs {
+    /// Write the times to this file, for --cost-model and HECC_COST_MODEL.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Small rings only, and fewer runs; larger rings are then scaled from them.
+    #[arg(long)]
+    pub(crate) quick: bool,
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
 }

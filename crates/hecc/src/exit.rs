@@ -46,7 +46,7 @@ impl Failure {
 }
 
 /// Names nest and trees are walked recursively up to the limits of the language; this is room enough for both.
-const STACK_BYTES: usize = 256 << 20;
+pub(crate) const STACK_BYTES: usize = 256 << 20;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {

@@ -3,6 +3,7 @@
 //! Only [`main`] is meant for use; [`container`] and [`values`] are public for fuzz targets.
 
 mod args;
+mod calibrate;
 mod classify;
 mod commands;
 pub mod container;
@@ -10,6 +11,8 @@ mod diagnostics;
 mod exit;
 mod idx;
 mod output;
+mod plot;
+mod point;
 mod progress;
 mod project;
 pub mod values;

@@ -126,10 +126,27 @@ pub(crate) fn bytes_of_instances(count: u64, instances: Option<usize>, batches: 
 
 /// The most memory that this process had at once, where the system tells (Linux).
 pub(crate) fn peak_memory() -> Option<u64> {
+    memory("VmHWM:")
+}
+
+/// The memory that this process has now, where the system tells (Linux).
+pub(crate) fn memory_now() -> Option<u64> {
+    memory("VmRSS:")
+}
+
+fn memory(what: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|l| l.strip_prefix(what))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
+}
+
+/// The processor's name, where the system tells (Linux).
+pub(crate) fn processor() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = info.lines().find_map(|l| l.strip_prefix("model name"));
+    line.and_then(|l| l.split_once(':'))
+        .map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned())
 }
 
 /// A tensor as nested lists; `null` for what is no finite number.

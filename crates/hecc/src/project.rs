@@ -13,15 +13,19 @@ use hecc_ir::span::{SourceMap, Span};
 use hecc_ir::tensor::{Param, Tensor, TensorMeta};
 use hecc_ir::text::{canonicalize, print_circuit};
 use hecc_lang::FileSystem;
-use hecc_params::Security;
+use hecc_params::{CostModel, Security};
 use hecc_passes::compile::{CompileOptions, Compiled, Report, Stage};
-use hecc_passes::layout::Strategy;
-use hecc_runtime::{BindError, Bindings, RuntimeError, Tensor64, Wanted, bind, derive};
+use hecc_runtime::{
+    BindError, Bindings, Prediction, RuntimeError, Schedule, Tensor64, Wanted, bind, derive,
+    predict,
+};
+use serde_json::{Value, json};
 
-use crate::args::{Choice, Format, Layout};
+use crate::args::{Choice, Format};
 use crate::container::Digest;
 use crate::diagnostics;
 use crate::exit::{Failure, Outcome};
+use crate::point::Point;
 use crate::progress::Spinner;
 use crate::values;
 
@@ -97,7 +101,16 @@ impl Project {
     /// Compiles a circuit to something that can be run; what is wrong with it goes to stderr.
     pub(crate) fn program(&self, choice: &Choice) -> Outcome<(Program, Report)> {
         let module = self.pick(choice.circuit.as_deref())?;
-        let compiled = self.compile(module, &options(choice), &mut |_, _| {})?;
+        self.program_of(module, &options(choice)?)
+    }
+
+    /// Compiles this circuit to something that can be run.
+    pub(crate) fn program_of(
+        &self,
+        module: &Module<Tensor>,
+        options: &CompileOptions,
+    ) -> Outcome<(Program, Report)> {
+        let compiled = self.compile(module, options, &mut |_, _| {})?;
         diagnostics::report(&compiled.diagnostics, &self.sources, self.format);
         let program = compiled.program.ok_or(Failure::Reported)?;
         if insecure(&program) {
@@ -178,17 +191,77 @@ impl Project {
 }
 
 /// What the flags ask of the compiler.
-pub(crate) fn options(choice: &Choice) -> CompileOptions {
-    let mut options = CompileOptions::default();
-    options.passes.opt_level = choice.opt_level;
+pub(crate) fn options(choice: &Choice) -> Outcome<CompileOptions> {
+    let mut options = Point::of(choice).options();
     options.passes.verify = choice.verify_passes;
-    options.layout.strategy = match choice.layout {
-        Layout::Auto => Strategy::Auto,
-        Layout::Elements => Strategy::Elements,
-        Layout::Packed => Strategy::Packed,
-        Layout::Tiles => Strategy::Tiles,
-    };
-    options
+    if let Some(path) = &choice.cost_model {
+        options.cost = read_model(path, "--cost-model")?;
+    }
+    Ok(options)
+}
+
+/// Where a cost model for predictions is looked for when no flag names one.
+const COST_MODEL_VARIABLE: &str = "HECC_COST_MODEL";
+
+/// The times that predictions go by: those of `--cost-model`, of the file that the environment
+/// names, or those that ship. The environment never decides which circuit is compiled: parties
+/// would disagree.
+pub(crate) fn prediction_model(given: Option<&Path>) -> Outcome<CostModel> {
+    match (given, std::env::var_os(COST_MODEL_VARIABLE)) {
+        (Some(path), _) => read_model(path, "--cost-model"),
+        (None, Some(path)) if !path.is_empty() => read_model(Path::new(&path), COST_MODEL_VARIABLE),
+        (None, _) => Ok(CostModel::default()),
+    }
+}
+
+/// What a compiled program is predicted to need on this machine's threads.
+pub(crate) fn predicted(
+    program: &Program,
+    schedule: &Schedule,
+    choice: &Choice,
+) -> Outcome<Prediction> {
+    let model = prediction_model(choice.cost_model.as_deref())?;
+    Ok(predict(
+        &program.circuit,
+        &program.parameters,
+        schedule,
+        &model,
+        hecc_runtime::threads(),
+    ))
+}
+
+/// A prediction in the JSON form.
+pub(crate) fn predicted_json(p: &Prediction) -> Value {
+    json!({
+        "threads": hecc_runtime::threads(),
+        "timings_ms": {
+            "keygen": p.keygen,
+            "encrypt": p.encrypt,
+            "evaluate": p.evaluate,
+            "decrypt": p.decrypt,
+        },
+        "work_ms": p.work,
+        "critical_path_ms": p.critical_path,
+        "memory_bytes": p.memory.total() + PROCESS_BYTES,
+        "memory": {
+            "keys": p.memory.keys,
+            "values": p.memory.values,
+            "scratch": p.memory.scratch,
+            "tables": p.memory.tables,
+            "plain": p.memory.plain,
+            "process": PROCESS_BYTES,
+        },
+    })
+}
+
+/// Bytes of memory that the program itself takes, before anything is loaded.
+pub(crate) const PROCESS_BYTES: u64 = 12 << 20;
+
+pub(crate) fn read_model(path: &Path, whence: &str) -> Outcome<CostModel> {
+    let refuse =
+        |why: &dyn std::fmt::Display| Failure::input(format!("{whence} {}: {why}", path.display()));
+    let text = fs::read_to_string(path).map_err(|e| refuse(&e))?;
+    CostModel::from_json(&text).map_err(|e| refuse(&e))
 }
 
 fn warn_insecure() {

@@ -2,8 +2,8 @@
 //!
 //! What is public is split off first (`public`). Two layouts are known: one element per
 //! ciphertext (`elements`) and dense vectors (`packed`, on the linear maps of `linear`). Each
-//! yields a whole circuit; [`lower`] takes the better one by estimated levels, then by estimated
-//! time (`cost`). What they write is plain and is then made tidy ([`tidy()`]).
+//! yields a whole circuit; [`lower`] takes the better one by the objective (`cost`): by
+//! estimated levels, then by estimated time, unless another is asked for. What they write is plain and is then made tidy ([`tidy()`]).
 //!
 //! Assumption: the circuit is flat (no loops, constant indices) and passed the verifier.
 
@@ -23,7 +23,11 @@ use hecc_ir::graph::{Circuit, NodeId};
 use hecc_ir::measure;
 use hecc_ir::slots::Slots;
 use hecc_ir::tensor::{Secrecy, Tensor, TensorOp, elements as count};
+use hecc_params::CostModel;
 
+use crate::pipeline::Objective;
+
+pub(crate) use cost::ring_for;
 pub use cost::{Estimate, estimate};
 pub(crate) use public::range_of;
 pub use tidy::tidy;
@@ -49,6 +53,10 @@ pub struct LayoutOptions {
     pub strategy: Strategy,
     /// Most slots of a vector, a power of two: larger tensors take several vectors.
     pub max_slots: usize,
+    /// What is minimised first.
+    pub objective: Objective,
+    /// The times that layouts are compared by.
+    pub cost: CostModel,
 }
 
 impl Default for LayoutOptions {
@@ -56,6 +64,8 @@ impl Default for LayoutOptions {
         LayoutOptions {
             strategy: Strategy::Auto,
             max_slots: 1 << 15,
+            objective: Objective::default(),
+            cost: CostModel::default(),
         }
     }
 }
@@ -116,8 +126,11 @@ pub fn lower(
             public::PublicPart::new(circuit)?,
             slots,
         )?);
-        let found = judged(&lowered);
-        if best.as_ref().is_none_or(|(b, _)| better(&found, b)) {
+        let found = judged(&lowered, options);
+        if best
+            .as_ref()
+            .is_none_or(|(b, _)| found.better(b, options.objective))
+        {
             best = Some((found, lowered));
         } else if slots < size.largest.min(most) {
             // smaller parts yet will hardly be better
@@ -127,10 +140,10 @@ pub fn lower(
     if options.strategy == Strategy::Auto && size.elements <= ELEMENTS_MAX {
         let lowered = tidy(&elements::lower(circuit, public)?);
         // both by the rough estimate, in which a scalar factor has its price
-        let found = estimate(&lowered);
+        let found = Estimate::of(&lowered, &options.cost);
         if best
             .as_ref()
-            .is_none_or(|(_, b)| better(&found, &estimate(b)))
+            .is_none_or(|(_, b)| found.better(&Estimate::of(b, &options.cost), options.objective))
         {
             return Ok(lowered);
         }
@@ -156,12 +169,12 @@ fn lower_in_tiles(
                 continue;
             };
             let lowered = tidy(&lowered);
-            let found = judged(&lowered);
+            let found = judged(&lowered, options);
             let taken = best.as_ref().is_none_or(|(b, _)| {
                 // for as many levels rather more work than more inputs
-                let fewer = found.inputs < b.inputs && found.time <= INPUTS_WORTH * b.time;
-                let more = found.inputs > b.inputs && b.time <= INPUTS_WORTH * found.time;
-                better(&found, b) && !(more && found.levels == b.levels)
+                let fewer = found.inputs < b.inputs && found.work <= INPUTS_WORTH * b.work;
+                let more = found.inputs > b.inputs && b.work <= INPUTS_WORTH * found.work;
+                found.better(b, options.objective) && !(more && found.levels == b.levels)
                     || fewer && found.levels == b.levels
             });
             if taken {
@@ -173,13 +186,12 @@ fn lower_in_tiles(
 }
 
 /// An estimate with the levels that the circuit will really take.
-fn judged(lowered: &Circuit<Slots>) -> Estimate {
-    let mut found = estimate(lowered);
-    if lowered.graph.len() <= JUDGED_MAX {
-        let levels = measure::measure(&crate::scale::lower_ideal(lowered)).levels;
-        found = cost::with_levels(lowered, levels as u32);
+fn judged(lowered: &Circuit<Slots>, options: &LayoutOptions) -> Estimate {
+    if lowered.graph.len() > JUDGED_MAX {
+        return Estimate::of(lowered, &options.cost);
     }
-    found
+    let levels = measure::measure(&crate::scale::lower_ideal(lowered)).levels;
+    Estimate::with_levels(lowered, levels as u32, &options.cost)
 }
 
 /// Circuits of more operations are judged by a rough estimate of their levels.
@@ -200,21 +212,8 @@ const PACKED_WORK_MAX: usize = 1 << 27;
 /// More scalar operations than this are not tried one by one.
 const ELEMENTS_MAX: usize = 1 << 20;
 
-/// Fewer levels win unless they cost this many times the work; then the less work wins.
-const LEVEL_WORTH: f64 = 8.0;
-
 /// Packing parameters twice is worth this much less work.
 const INPUTS_WORTH: f64 = 1.25;
-
-pub(crate) fn better(a: &Estimate, b: &Estimate) -> bool {
-    if a.levels != b.levels {
-        let (fewer, other) = if a.levels < b.levels { (a, b) } else { (b, a) };
-        if fewer.time <= LEVEL_WORTH * other.time {
-            return a.levels < b.levels;
-        }
-    }
-    a.time <= b.time
-}
 
 /// How large a circuit is.
 struct Size {

@@ -238,6 +238,7 @@ fn options() -> Vec<LayoutOptions> {
     all.map(|(strategy, max_slots)| LayoutOptions {
         strategy,
         max_slots,
+        ..LayoutOptions::default()
     })
     .to_vec()
 }
@@ -694,6 +695,7 @@ fn training_alternates_rows_and_columns() {
     let packed = LayoutOptions {
         strategy: Strategy::Packed,
         max_slots: 32,
+        ..LayoutOptions::default()
     };
     // one mask a minibatch at most, where a sum over the fast axis is turned into a replicated vector
     for k in 1..=3 {

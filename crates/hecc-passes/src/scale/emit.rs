@@ -7,6 +7,7 @@ use hecc_ir::span::Span;
 use hecc_params::{Level, Scale};
 use rustc_hash::FxHashMap;
 
+use super::cut::Cut;
 use super::plan::{Plan, PlanStep, Step, StepOp, Term, uniform_plain};
 
 /// A modulus chain with the canonical scale of each level.
@@ -135,74 +136,63 @@ fn lone(terms: &[Term]) -> Option<Step> {
     own.all(|s| s == first).then_some(first)
 }
 
-/// Which steps are relinearized where they stand: who multiplies, rotates, rescales or is sent back
-/// needs it, and a value that is the only one of degree 2 in several sums is cheaper relinearized once.
+/// Which steps are relinearized where they stand: the fewest for which everyone who multiplies, rotates,
+/// rescales or is sent back gets two polynomials. Products are the sources of a third one, sums pass it on
+/// within a level, and the fewest relinearizations are a minimum vertex cut ([`Cut`]); all of one cut are on
+/// one level, and each costs a key switch there. Of all minimum cuts it is the latest.
 ///
 /// A rescale could do without, but the rounding of a third polynomial is multiplied by the square of the
 /// secret, which costs six or seven bits of precision; and the engine merges a relinearization
 /// with the rescale after it.
 fn linear_steps(plan: &Plan) -> Vec<bool> {
     let n = plan.steps.len();
+    let mut cut = Cut::new(n);
     let mut wanted = vec![false; n];
-    for o in &plan.outputs {
-        wanted[o.index()] = true;
-    }
+    // Whether a third polynomial can come here: what is not reached need not be looked at.
+    let mut quadratic = vec![false; n];
     for (i, step) in plan.steps.iter().enumerate() {
+        let mut passes = |from: Step, stays: bool| {
+            if !stays {
+                wanted[from.index()] = true;
+            } else if quadratic[from.index()] {
+                quadratic[i] = true;
+                cut.edge(from.index(), i);
+            }
+        };
+        let level = |s: Step| plan.levels[s.index()];
         match &step.op {
             StepOp::Mul(a, b) => {
-                wanted[a.index()] = true;
-                wanted[b.index()] = true;
+                passes(*a, false);
+                passes(*b, false);
+                quadratic[i] = true;
+                cut.source(i);
             }
-            StepOp::Square(a) | StepOp::Rotate(a, _) | StepOp::MulPlain(a, _) => {
-                wanted[a.index()] = true;
+            StepOp::Square(a) => {
+                passes(*a, false);
+                quadratic[i] = true;
+                cut.source(i);
             }
+            StepOp::Rotate(a, _) | StepOp::MulPlain(a, _) => passes(*a, false),
             // In rank 1, or where a term comes from a higher level, rank 2 is rescaled first.
             StepOp::Sum(terms) => {
                 for t in terms {
-                    let stays =
-                        step.rank == 2 && !t.up && plan.levels[t.step.index()] == plan.levels[i];
-                    wanted[t.step.index()] |= !stays;
+                    let stays = step.rank == 2 && !t.up && level(t.step) == plan.levels[i];
+                    passes(t.step, stays);
                 }
             }
             StepOp::AddPlain { step: a, .. } => {
-                let stays = step.rank == 2 && plan.levels[a.index()] == plan.levels[i];
-                wanted[a.index()] |= !stays;
+                passes(*a, step.rank == 2 && level(*a) == plan.levels[i]);
             }
             StepOp::Input(_) => {}
         }
     }
-    // Degrees when nothing else is relinearized, and for each step its users in which it alone is of degree 2.
-    let mut quadratic = vec![false; n];
-    let mut alone = vec![0u32; n];
-    for (i, step) in plan.steps.iter().enumerate() {
-        let lazy = |s: Step| quadratic[s.index()] && !wanted[s.index()];
-        quadratic[i] = match &step.op {
-            StepOp::Mul(..) | StepOp::Square(_) => true,
-            StepOp::Input(_) | StepOp::Rotate(..) => false,
-            StepOp::MulPlain(a, _) | StepOp::AddPlain { step: a, .. } => {
-                if lazy(*a) {
-                    alone[a.index()] += 1;
-                }
-                lazy(*a)
-            }
-            StepOp::Sum(terms) => {
-                let mut found: Option<Step> = None;
-                let mut several = false;
-                for t in terms.iter().filter(|t| lazy(t.step)) {
-                    several |= found.is_some_and(|f| f != t.step);
-                    found = Some(t.step);
-                }
-                if let (Some(f), false) = (found, several) {
-                    alone[f.index()] += 1;
-                }
-                found.is_some()
-            }
-        };
+    for o in &plan.outputs {
+        wanted[o.index()] = true;
     }
-    for i in 0..n {
-        wanted[i] |= alone[i] >= 2;
+    for i in (0..n).filter(|i| wanted[*i] && quadratic[*i]) {
+        cut.sink(i);
     }
-    wanted
+    cut.minimum()
 }
 
 impl Emitter<'_> {

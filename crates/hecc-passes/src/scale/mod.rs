@@ -7,6 +7,7 @@
 //!
 //! Cost: linear in the circuit, and a number of clear evaluations that falls as the circuit grows.
 
+mod cut;
 mod emit;
 mod estimate;
 mod plan;

@@ -7,8 +7,8 @@ use hecc_ir::slots::Slots;
 use hecc_ir::span::Span;
 use hecc_ir::tensor::CkksOverrides;
 use hecc_params::{
-    LogN, MAX_LOG_N, MIN_LOG_N, Parameters, ParametersLiteral, Scale, Security, max_log_qp,
-    ntt_prime_nearest, ntt_primes_below,
+    CostModel, FAST_BITS, LogN, MAX_LOG_N, MIN_LOG_N, Parameters, ParametersLiteral, RingCost,
+    Scale, Security, Switch, max_log_qp, ntt_prime_nearest, ntt_primes_below,
 };
 
 use super::emit::{Chain, emit};
@@ -17,11 +17,10 @@ use super::plan::Plan;
 use super::ranges::{ckks_ranges, slots_ranges};
 use super::sink::sink_rescales;
 use super::trials::{Point, precision_bits};
+use crate::pipeline::Objective;
 
 /// The scale that is tried first, in bits.
 pub(crate) const USUAL_SCALE: u32 = 40;
-/// Primes up to here take the fast NTT.
-const FAST_BITS: u32 = 50;
 /// Most bits of any prime that is chosen here.
 const MOST_BITS: u32 = 60;
 /// Least scale that is tried.
@@ -40,6 +39,10 @@ pub struct ScaleOptions {
     pub points: Vec<Point>,
     /// The circuit's place, for messages.
     pub span: Span,
+    /// Work and time take the ring in which evaluation is quickest; all else takes the smallest.
+    pub objective: Objective,
+    /// The times that rings and special primes are compared by.
+    pub cost: CostModel,
 }
 
 impl Default for ScaleOptions {
@@ -50,6 +53,8 @@ impl Default for ScaleOptions {
             asked: false,
             points: Vec::new(),
             span: Span::default(),
+            objective: Objective::default(),
+            cost: CostModel::default(),
         }
     }
 }
@@ -81,19 +86,34 @@ struct Sizes {
     special_bits: u32,
 }
 
+impl Sizes {
+    /// Whether a prime is too wide for the engine's fast kernels.
+    fn is_wide(&self) -> bool {
+        self.first.max(self.scale).max(self.special_bits) > FAST_BITS
+    }
+}
+
 /// Facts of a planned circuit that do not depend on primes.
 struct Needs {
     /// log2 of the largest encoded |w| = |v|/f by rank − level, from 1 downwards; −∞ where none.
     encoded: Vec<f64>,
     depth: u32,
-    /// Level of each key switch.
+    /// By level: key switches. Empty when there are none.
     switches: Vec<u32>,
+    /// Whether a prime more is too much for the sake of time.
+    fewest: bool,
 }
 
-fn needs(ideal: &Circuit<Ckks>, ranks: &[u8], ranges: &[Interval], depth: u32) -> Needs {
+fn needs(
+    ideal: &Circuit<Ckks>,
+    ranks: &[u8],
+    ranges: &[Interval],
+    depth: u32,
+    objective: Objective,
+) -> Needs {
     let graph = &ideal.graph;
     let mut encoded = vec![f64::NEG_INFINITY; depth as usize + 2];
-    let mut switches = Vec::new();
+    let mut switches: Vec<u32> = Vec::new();
     for id in graph.ids() {
         let CkksType::Cipher { level, scale, .. } = *graph.ty(id) else {
             continue;
@@ -104,7 +124,12 @@ fn needs(ideal: &Circuit<Ckks>, ranks: &[u8], ranges: &[Interval], depth: u32) -
             ranges[id.index()].magnitude().log2() + scale.bits() - f64::from(rank * USUAL_SCALE);
         encoded[place] = encoded[place].max(bits);
         match graph.op(id) {
-            CkksOp::Rotate(_) | CkksOp::Relinearize => switches.push(level.0),
+            CkksOp::Rotate(_) | CkksOp::Relinearize => {
+                if switches.len() <= level.0 as usize {
+                    switches.resize(level.0 as usize + 1, 0);
+                }
+                switches[level.0 as usize] += 1;
+            }
             _ => {}
         }
     }
@@ -112,6 +137,7 @@ fn needs(ideal: &Circuit<Ckks>, ranks: &[u8], ranges: &[Interval], depth: u32) -
         encoded,
         depth,
         switches,
+        fewest: objective == Objective::Bandwidth,
     }
 }
 
@@ -127,8 +153,29 @@ impl Needs {
     }
 
     /// Sizes for a ring and a scale; `None` when they do not fit the budget.
-    fn sizes(&self, log_n: LogN, scale: u32, budget: f64) -> Option<Sizes> {
-        let bottom = (0..8).find(|&b| self.first(scale, b) + 0.2 <= f64::from(MOST_BITS))?;
+    fn sizes(&self, ring: &RingCost, scale: u32, budget: f64) -> Option<Sizes> {
+        let fits = |most: u32| (0..8).find(|&b| self.first(scale, b) + 0.2 <= f64::from(most));
+        let least = fits(MOST_BITS)?;
+        let usual = self.sizes_above(ring, scale, budget, least);
+        // A prime more, and none that is too wide for the fast kernels.
+        let fast = fits(FAST_BITS)
+            .filter(|b| *b > least && !self.fewest)
+            .and_then(|b| self.sizes_above(ring, scale, budget, b));
+        match (usual, fast) {
+            (Some((slow, _)), Some((quick, sizes))) if quick < slow => Some(sizes),
+            (usual, fast) => usual.or(fast).map(|(_, sizes)| sizes),
+        }
+    }
+
+    /// Sizes with so many levels below the outputs, and what key switches then take.
+    fn sizes_above(
+        &self,
+        ring: &RingCost,
+        scale: u32,
+        budget: f64,
+        bottom: u32,
+    ) -> Option<(f64, Sizes)> {
+        let log_n = ring.log_n;
         // One bit more than needed, and never a prime so small that hardly any is NTT-friendly.
         let wanted = self.first(scale, bottom);
         let most = if wanted + 0.2 <= f64::from(FAST_BITS) {
@@ -142,14 +189,18 @@ impl Needs {
         let budget = budget - 0.05 - 0.001 * f64::from(levels);
         let chain = f64::from(first) + f64::from(levels * scale);
         if self.switches.is_empty() {
-            return (chain <= budget).then_some(Sizes {
+            let wide = first > FAST_BITS;
+            let sizes = Sizes {
                 log_n,
                 scale,
                 first,
                 bottom,
                 special: 0,
                 special_bits: 0,
-            });
+            };
+            let limbs = levels as usize + 1;
+            let cost = ring.add.at(limbs) * ring.widened(usize::from(wide), limbs);
+            return (chain <= budget).then_some((cost, sizes));
         }
         let mut best: Option<(f64, Sizes)> = None;
         for special in 1..=levels + 1 {
@@ -163,7 +214,9 @@ impl Needs {
             if bits < least {
                 continue;
             }
-            let cost = self.switching_cost(special, bottom);
+            let slow = |bits: u32| usize::from(bits > FAST_BITS);
+            let wide = slow(first) + slow(scale) * levels as usize + slow(bits) * special as usize;
+            let cost = self.switching_cost(ring, special, bottom, wide);
             if best.as_ref().is_none_or(|(c, _)| cost < *c) {
                 let sizes = Sizes {
                     log_n,
@@ -176,18 +229,22 @@ impl Needs {
                 best = Some((cost, sizes));
             }
         }
-        best.map(|(_, sizes)| sizes)
+        best
     }
 
-    /// NTTs of all key switches with digits of `special` limbs: up to the special primes, and down again.
-    fn switching_cost(&self, special: u32, bottom: u32) -> f64 {
-        let a = f64::from(special);
+    /// Microseconds of all key switches with digits of `special` limbs.
+    fn switching_cost(&self, ring: &RingCost, special: u32, bottom: u32, wide: usize) -> f64 {
         self.switches
             .iter()
-            .map(|&l| {
-                let limbs = f64::from(l + bottom + 1);
-                let digits = (limbs / a).ceil();
-                digits * (limbs + a) + 3.0 * limbs + 2.0 * a
+            .enumerate()
+            .map(|(level, count)| {
+                let size = Switch {
+                    limbs: level + bottom as usize + 1,
+                    special: special as usize,
+                    digit_limbs: special as usize,
+                };
+                let all = size.limbs + size.special;
+                *count as f64 * ring.key_switch(size) * ring.widened(wide.min(all), all)
             })
             .sum()
     }
@@ -236,7 +293,7 @@ pub(crate) fn select(
     let security = security_of(overrides, span)?;
     let (ideal, ranks) = emit(slots, plan, &Chain::ideal(USUAL_SCALE, plan.depth), 0);
     let ranges = ckks_ranges(&ideal);
-    let needs = needs(&ideal, &ranks, &ranges, plan.depth);
+    let needs = needs(&ideal, &ranks, &ranges, plan.depth, options.objective);
     let ideal = sink_rescales(ideal);
     let ranges = ckks_ranges(&ideal);
 
@@ -299,7 +356,8 @@ pub(crate) fn select(
     let mut guess: Option<Guess> = None;
     for log_n in rings.iter().copied() {
         let budget = budget_of(log_n, security);
-        let fits = |scale: u32| needs.sizes(log_n, scale, budget);
+        let ring = options.cost.ring(log_n);
+        let fits = |scale: u32| needs.sizes(&ring, scale, budget);
         if let Some(scale) = overrides.scale_bits {
             if let Some(sizes) = fits(scale) {
                 chosen = Some(realised(sizes)?);
@@ -323,7 +381,27 @@ pub(crate) fn select(
         let Some(mut sizes) = (LEAST_SCALE..=wanted).rev().find_map(fits) else {
             continue;
         };
-        let expected = guess.bits(log_n, sizes.scale);
+        if sizes.is_wide() {
+            // A bit less of scale, where precision allows it, may make do without wide primes.
+            sizes = (LEAST_SCALE..sizes.scale)
+                .rev()
+                .take_while(|&s| guess.bits(log_n, s) >= options.target_bits)
+                .filter_map(fits)
+                .find(|s| !s.is_wide())
+                .unwrap_or(sizes);
+        }
+        let in_ring = |log_n: LogN, scale: u32| {
+            needs.sizes(&options.cost.ring(log_n), scale, budget_of(log_n, security))
+        };
+        if matches!(options.objective, Objective::Work | Objective::Time)
+            && let Some(next) = rings.iter().find(|r| **r > log_n)
+            && let Some(larger) = in_ring(*next, sizes.scale)
+            && modelled(&ideal, &larger, &options.cost) < modelled(&ideal, &sizes, &options.cost)
+        {
+            // A larger ring has room for more special primes, hence fewer digits.
+            sizes = larger;
+        }
+        let expected = guess.bits(sizes.log_n, sizes.scale);
         if expected + GUESS < options.target_bits {
             note_best(&mut best, expected, sizes, None);
             continue;
@@ -337,7 +415,7 @@ pub(crate) fn select(
             if short == 0 || scale >= FAST_BITS {
                 break;
             }
-            let Some(larger) = fits(scale) else {
+            let Some(larger) = in_ring(sizes.log_n, scale) else {
                 break;
             };
             sizes = larger;
@@ -433,6 +511,50 @@ fn note_best(best: &mut Option<Best>, bits: f64, sizes: Sizes, scaled: Option<Sc
             scaled,
         });
     }
+}
+
+/// Microseconds of evaluation, each operation by itself.
+fn modelled(ideal: &Circuit<Ckks>, sizes: &Sizes, model: &CostModel) -> f64 {
+    let ring = model.ring(sizes.log_n);
+    let graph = &ideal.graph;
+    let live = ideal.live();
+    let slots = ideal.meta.slots;
+    let count = |bits: u32, of: usize| if bits > FAST_BITS { of } else { 0 };
+    let levels = graph.ids().map(|id| graph.ty(id).level().0).max();
+    let all = (levels.unwrap_or(0) + sizes.bottom + 1 + sizes.special) as usize;
+    let special = sizes.special as usize;
+    let wide = count(sizes.first, 1) + count(sizes.special_bits, special);
+    let time: f64 = graph
+        .ids()
+        .filter(|id| live[id.index()])
+        .map(|id| {
+            let limbs = graph.ty(id).level().limbs() + sizes.bottom as usize;
+            let size = Switch {
+                limbs,
+                special: sizes.special as usize,
+                digit_limbs: sizes.special as usize,
+            };
+            match graph.op(id) {
+                CkksOp::Input(_) | CkksOp::DropLevel(_) => 0.0,
+                CkksOp::Encode { .. } => ring.encode(limbs, slots),
+                CkksOp::Add | CkksOp::Sub => ring.add.at(limbs),
+                CkksOp::Neg | CkksOp::AddScalar(_) | CkksOp::MulScalar { .. } => {
+                    ring.scale.at(limbs)
+                }
+                CkksOp::LinComb { coefficients, .. } => {
+                    ring.combinations(limbs, coefficients.len(), 1)
+                }
+                CkksOp::Mul => match graph.ty(graph.operands(id)[1]) {
+                    CkksType::Cipher { .. } => ring.mul.at(limbs),
+                    CkksType::Plain { .. } => ring.mul_plain.at(limbs),
+                },
+                CkksOp::Square => ring.square.at(limbs),
+                CkksOp::Rescale { .. } => ring.rescale.at(limbs + 1),
+                CkksOp::Rotate(_) | CkksOp::Relinearize => ring.key_switch(size),
+            }
+        })
+        .sum();
+    time * ring.widened(wide, all)
 }
 
 /// Bits by which a guess may lie below what real primes give.

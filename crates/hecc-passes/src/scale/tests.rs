@@ -741,3 +741,157 @@ fn the_precision_that_is_asked_for_decides_the_scale() {
     assert_eq!(most.warnings[0].code, "W3002");
     assert!(most.precision_bits > before.unwrap().precision_bits);
 }
+
+/// The fewest relinearizations that a lowered circuit can do with, by trying all sets of places.
+fn fewest_relinearizations(circuit: &Circuit<Ckks>) -> Option<usize> {
+    let graph = &circuit.graph;
+    let live = circuit.live();
+    // The degree of every node with relinearizations at `cut` alone; `None` where one is missing.
+    let works = |cut: &dyn Fn(NodeId) -> bool| {
+        let mut quadratic = vec![false; graph.len()];
+        for id in graph.ids().filter(|id| live[id.index()]) {
+            let operands = graph.operands(id);
+            let any = operands.iter().any(|o| quadratic[o.index()]);
+            let mut is = any;
+            match graph.op(id) {
+                CkksOp::Mul if matches!(graph.ty(operands[1]), CkksType::Cipher { .. }) => {
+                    if any {
+                        return None;
+                    }
+                    is = true;
+                }
+                CkksOp::Square => {
+                    if any {
+                        return None;
+                    }
+                    is = true;
+                }
+                CkksOp::Mul | CkksOp::Rotate(_) | CkksOp::Rescale { .. } | CkksOp::DropLevel(_) => {
+                    if any {
+                        return None;
+                    }
+                }
+                CkksOp::Input(_)
+                | CkksOp::Encode { .. }
+                | CkksOp::Add
+                | CkksOp::Sub
+                | CkksOp::Neg
+                | CkksOp::AddScalar(_)
+                | CkksOp::MulScalar { .. }
+                | CkksOp::LinComb { .. }
+                | CkksOp::Relinearize => {}
+            }
+            quadratic[id.index()] = is && !cut(id);
+        }
+        let ends = circuit.outputs.iter();
+        ends.clone()
+            .all(|(id, ())| !quadratic[id.index()])
+            .then_some(())
+    };
+    // Where a third polynomial can be.
+    let places: Vec<NodeId> = graph
+        .ids()
+        .filter(|id| {
+            let relinearize = matches!(graph.op(*id), CkksOp::Relinearize);
+            let second = matches!(graph.ty(*id), CkksType::Cipher { degree: 2, .. });
+            live[id.index()]
+                && (second
+                    || relinearize
+                    || graph
+                        .operands(*id)
+                        .iter()
+                        .any(|o| matches!(graph.op(*o), CkksOp::Relinearize)))
+        })
+        .collect();
+    if places.len() > 13 {
+        return None;
+    }
+    (0..1u32 << places.len())
+        .filter(|mask| {
+            let cut = |id: NodeId| {
+                let at = places.iter().position(|p| *p == id);
+                at.is_some_and(|at| mask >> at & 1 == 1)
+            };
+            works(&cut).is_some()
+        })
+        .map(|mask| mask.count_ones() as usize)
+        .min()
+}
+
+#[test]
+fn no_placement_has_fewer_relinearizations() {
+    let mut tried = 0;
+    let mut several = 0;
+    for seed in 0..400u64 {
+        let mut random = hecc_ir::random::SplitMix64::new(seed);
+        let mut m = Make::new(3, SLOTS, vec![]);
+        let mut pool: Vec<NodeId> = (0..3).map(|i| m.input(i)).collect();
+        let mut products = Vec::new();
+        for _ in 0..1 + random.below(3) {
+            let (a, b) = (random.below(3), random.below(3));
+            products.push(m.mul(pool[a], pool[b]));
+        }
+        for _ in 0..2 + random.below(4) {
+            let a = products[random.below(products.len())];
+            let b = match random.one_in(4) {
+                true => pool[random.below(pool.len())],
+                false => products[random.below(products.len())],
+            };
+            if a != b {
+                let sum = m.comb(&[(1.0, a), ((1 + random.below(3)) as f64, b)]);
+                products.push(sum);
+            }
+        }
+        let last = products.len();
+        for _ in 0..random.below(3) {
+            let at = random.below(last);
+            pool.push(m.rotate(products[at], 1));
+        }
+        let outputs: Vec<NodeId> = products
+            .iter()
+            .rev()
+            .take(3)
+            .copied()
+            .chain(pool[3..].iter().copied())
+            .collect();
+        let circuit = m.finish(&outputs);
+        let ranges = super::ranges::slots_ranges(&circuit);
+        let plan = super::plan::plan(&circuit, &ranges);
+        let chain = super::emit::Chain::ideal(40, plan.depth);
+        let (emitted, _) = super::emit::emit(&circuit, &plan, &chain, 0);
+        let live = emitted.live();
+        let found = emitted
+            .graph
+            .ids()
+            .filter(|id| live[id.index()] && *emitted.graph.op(*id) == CkksOp::Relinearize)
+            .count();
+        if let Some(least) = fewest_relinearizations(&emitted) {
+            tried += 1;
+            several += usize::from(least > 1);
+            assert_eq!(found, least, "seed {seed}");
+        }
+    }
+    assert!(
+        tried > 100 && several > 30,
+        "{tried} tried, {several} with several"
+    );
+}
+
+#[test]
+fn two_products_of_many_sums_are_relinearized_themselves() {
+    let mut m = Make::new(3, SLOTS, vec![]);
+    let (x, y, z) = (m.input(0), m.input(1), m.input(2));
+    let (p, q) = (m.mul(x, y), m.mul(y, z));
+    let outputs: Vec<NodeId> = (1..5)
+        .map(|k| {
+            let sum = m.comb(&[(1.0, p), (f64::from(k), q)]);
+            m.rotate(sum, k)
+        })
+        .collect();
+    let circuit = m.finish(&outputs);
+    let ranges = super::ranges::slots_ranges(&circuit);
+    let plan = super::plan::plan(&circuit, &ranges);
+    let chain = super::emit::Chain::ideal(40, plan.depth);
+    let (emitted, _) = super::emit::emit(&circuit, &plan, &chain, 0);
+    assert_eq!(count(&emitted, |op| *op == CkksOp::Relinearize), 2);
+}

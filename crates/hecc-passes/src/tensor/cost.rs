@@ -307,6 +307,10 @@ pub struct Cost {
     pub levels: u32,
     /// In additions of two ciphertexts.
     pub work: f64,
+    /// The same on the path where it is most: what no number of threads shortens.
+    pub span: f64,
+    /// Vectors of encrypted inputs.
+    pub inputs: f64,
     /// Live nodes on secrets.
     pub nodes: usize,
 }
@@ -321,11 +325,22 @@ pub fn cost(circuit: &Circuit<Tensor>) -> Cost {
         out.depth = out.depth.max(f.depth);
         out.levels = out.levels.max(f.level);
     }
+    let mut span = vec![0.0f64; circuit.graph.len()];
     for id in circuit.graph.ids() {
         let f = facts[id.index()];
         if live[id.index()] && f.secret && f.client == 0 {
             out.nodes += 1;
-            out.work += work(&circuit.graph, &facts, id);
+            let work = work(&circuit.graph, &facts, id);
+            out.work += work;
+            let before = circuit.graph.operands(id).into_iter();
+            let before = before.map(|o| span[o.index()]).fold(0.0, f64::max);
+            span[id.index()] = before + work;
+            out.span = out.span.max(before + work);
+            if let (TensorOp::Input(_), TensorType::Tensor(shape)) =
+                (circuit.graph.op(id), circuit.graph.ty(id))
+            {
+                out.inputs += elements(shape).div_ceil(SLOTS).max(1) as f64;
+            }
         }
     }
     out

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
             None => project.circuits.iter().collect(),
         };
         for module in modules {
-            let options = project::options(&args.choice);
+            let options = project::options(&args.choice)?;
             match project.measured(module, &options, &mut |_, _| {}) {
                 Ok(compiled) => {
                     let entry = module.entry();

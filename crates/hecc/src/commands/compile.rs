@@ -2,10 +2,11 @@
 
 use hecc_ir::dot::print_dot;
 use hecc_ir::text::{print_circuit, print_module};
-use hecc_passes::compile::{Report, ReportedMeasures, Stage};
-use hecc_runtime::{Fusion, Schedule};
+use hecc_passes::compile::{Compiled, Report, ReportedMeasures, ReportedPass, Stage};
+use hecc_runtime::{Fusion, Prediction, Schedule};
+use serde_json::Value;
 
-use crate::args::{CompileArgs, Emit, Format};
+use crate::args::{Choice, CompileArgs, Emit, Format};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output;
 use crate::project::{self, Project};
@@ -13,7 +14,7 @@ use crate::project::{self, Project};
 pub(crate) fn run(args: &CompileArgs) -> Outcome {
     let project = Project::load(&args.file, args.format)?;
     let module = project.pick(args.choice.circuit.as_deref())?;
-    let options = project::options(&args.choice);
+    let options = project::options(&args.choice)?;
     let mut seen: Vec<String> = Vec::new();
     let mut printed: Vec<String> = Vec::new();
     let mut observer = |pass: &str, stage: Stage<'_>| {
@@ -46,11 +47,33 @@ pub(crate) fn run(args: &CompileArgs) -> Outcome {
         }
         (Some(Emit::Dot), _) => output::print(&print_dot(circuit, Some(&project.sources)))?,
         (None, Format::Json) => {
-            output::print_json(&serde_json::to_value(&compiled.report).map_err(Failure::internal)?)?
+            let mut value = serde_json::to_value(&compiled.report).map_err(Failure::internal)?;
+            value["predicted"] = match &predicted(&compiled, &args.choice)? {
+                Some(p) => project::predicted_json(p),
+                None => Value::Null,
+            };
+            value["digest"] = match &compiled.program {
+                Some(program) => project::digest(program).hex().into(),
+                None => Value::Null,
+            };
+            output::print_json(&value)?;
         }
-        (None, Format::Human) => output::print(&human(&compiled.report))?,
+        (None, Format::Human) => {
+            let predicted = predicted(&compiled, &args.choice)?;
+            output::print(&human(&compiled.report, predicted.as_ref()))?;
+        }
     }
     Ok(Status::Success)
+}
+
+/// What a run is predicted to need, when there is a program that can be run.
+fn predicted(compiled: &Compiled, choice: &Choice) -> Outcome<Option<Prediction>> {
+    let schedule = |c| Schedule::new(c, Fusion::On);
+    compiled
+        .program
+        .as_ref()
+        .map(|p| project::predicted(p, &schedule(&p.circuit), choice))
+        .transpose()
 }
 
 fn stage_text(stage: Stage<'_>) -> String {
@@ -80,7 +103,7 @@ pub(crate) fn parameters(report: &Report) -> String {
     }
 }
 
-fn human(report: &Report) -> String {
+fn human(report: &Report, predicted: Option<&Prediction>) -> String {
     let mut out = format!("{}\n", report.circuit);
     out.push_str(&measures(report));
     out.push('\n');
@@ -134,6 +157,36 @@ fn human(report: &Report) -> String {
             },
         ));
     }
+    if let Some(p) = predicted {
+        let time = |ms: f64| output::duration(ms / 1e3);
+        facts.push((
+            "predicted",
+            format!(
+                "evaluate {} on {} threads ({} on one; longest path {}), keygen {}, encrypt {}, decrypt {}",
+                time(p.evaluate),
+                hecc_runtime::threads(),
+                time(p.work),
+                time(p.critical_path),
+                time(p.keygen),
+                time(p.encrypt),
+                time(p.decrypt)
+            ),
+        ));
+        facts.push((
+            "memory",
+            format!(
+                "{} predicted: keys {}, ciphertexts and plaintexts {}",
+                output::bytes(p.memory.total() + project::PROCESS_BYTES),
+                output::bytes(p.memory.keys),
+                output::bytes(p.memory.values)
+            ),
+        ));
+    }
+    let growth = &report.work_growth;
+    facts.push((
+        "work growth",
+        format!("{:.2}× of at most {}×", growth.ratio, growth.limit),
+    ));
     for note in &report.notes {
         facts.push(("note", note.clone()));
     }
@@ -180,7 +233,7 @@ fn measures(report: &Report) -> String {
         rows.push(vec![name.to_owned(), before, of(now).to_string(), note]);
     };
     let bound = report.depth_lower_bound;
-    let optimal = if bound == now.depth { ": optimal" } else { "" };
+    let optimal = if report.optimal { ": optimal" } else { "" };
     row(
         "depth",
         &|m| m.depth,
@@ -229,11 +282,37 @@ fn passes(report: &Report) -> String {
                 change(p.nodes),
                 change(p.depth),
                 change(p.levels),
-                if p.kept { "" } else { "not taken" }.to_owned(),
+                change((round(p.work.0), round(p.work.1))),
+                gain(p),
             ]
         })
         .collect();
-    output::table(&["pass", "nodes", "depth", "levels", ""], rows, &[])
+    output::table(
+        &["pass", "nodes", "depth", "levels", "work", "gained"],
+        rows,
+        &[],
+    )
+}
+
+fn round(work: f64) -> String {
+    format!("{work:.0}")
+}
+
+/// What a pass gained, in words.
+fn gain(p: &ReportedPass) -> String {
+    if !p.kept {
+        return "not taken: no gain, or too much work".to_owned();
+    }
+    let count = |what: &str, (before, after): (u32, u32)| {
+        (before != after).then(|| format!("{what} {:+}", i64::from(after) - i64::from(before)))
+    };
+    let work = (p.work.0 > 0.0 && p.work.0 != p.work.1)
+        .then(|| format!("work {:+.0} %", 100.0 * (p.work.1 / p.work.0 - 1.0)));
+    let gained: Vec<String> = [count("depth", p.depth), count("levels", p.levels), work]
+        .into_iter()
+        .flatten()
+        .collect();
+    gained.join(", ")
 }
 
 /// How long each pass took.
@@ -241,9 +320,15 @@ fn times(report: &Report) -> String {
     let rows = report
         .passes
         .iter()
-        .map(|p| vec![p.name.clone(), output::duration(p.milliseconds / 1e3)])
+        .map(|p| {
+            vec![
+                p.name.clone(),
+                output::duration(p.milliseconds / 1e3),
+                gain(p),
+            ]
+        })
         .collect();
-    output::table(&["pass", "time"], rows, &[1])
+    output::table(&["pass", "time", "gained"], rows, &[1])
 }
 
 fn critical_path(report: &Report) -> String {

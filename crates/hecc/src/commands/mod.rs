@@ -1,11 +1,13 @@
 //! One file a command.
 
 mod boolean;
+mod calibrate;
 mod check;
 mod compile;
 mod decrypt;
 mod encrypt;
 mod eval;
+mod explore;
 mod fmt;
 mod import;
 mod keygen;
@@ -27,6 +29,8 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Eval(args) => eval::run(&args),
         Command::Decrypt(args) => decrypt::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
+        Command::Explore(args) => explore::run(&args),
         Command::Fmt(args) => fmt::run(&args),
     }
 }

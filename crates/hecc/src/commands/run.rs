@@ -10,9 +10,9 @@ use hecc_ir::tensor::{Param, elements};
 use hecc_passes::compile::{Report, ReportedMeasures};
 use hecc_runtime::{
     Bindings, CkksBackend, CkksValue, ClearBackend, Divergence, EncryptWith, Execution, Fusion,
-    LockstepBackend, LockstepValue, Plains, Reference, RuntimeError, Schedule, Tensor64, Tolerance,
-    Unpacked, Wanted, decrypt, encrypt, evaluation_keys_needed, execute, max_abs_error, pack,
-    reference, resolve_plains, unpack,
+    LockstepBackend, LockstepValue, Plains, Prediction, Reference, RuntimeError, Schedule,
+    Tensor64, Tolerance, Unpacked, Wanted, decrypt, encrypt, evaluation_keys_needed, execute,
+    max_abs_error, pack, reference, resolve_plains, unpack,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -25,7 +25,7 @@ use crate::exit::{Failure, Outcome, Status};
 use crate::output::join;
 use crate::output::{self, Target};
 use crate::progress::{Bar, Spinner, batch_label};
-use crate::project::{Batches, Project, context, result_ranks};
+use crate::project::{self, Batches, Project, context, result_ranks};
 use crate::values;
 
 /// How many elements of a result the table shows.
@@ -67,12 +67,22 @@ struct Lockstep {
     tolerance: Option<f64>,
 }
 
+/// What was predicted once the program was compiled.
+#[derive(Clone, Copy, Debug)]
+struct Predicted {
+    all: Prediction,
+    /// Bytes of this process at most, what compiling took included.
+    memory: u64,
+}
+
 /// All that is known at the end.
 struct Summary<'a> {
     project: &'a Project,
     program: &'a Program,
     report: &'a Report,
     schedule: &'a Schedule,
+    /// Of an encrypted run.
+    predicted: Option<Predicted>,
     backend: Backend,
     instances: Option<usize>,
     batches: usize,
@@ -120,6 +130,15 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
         Backend::Lockstep => Fusion::Off,
     };
     let schedule = Schedule::new(&program.circuit, fusion);
+    let predicted = match args.backend {
+        Backend::Ckks => {
+            let all = project::predicted(program, &schedule, &args.choice)?;
+            let now = output::memory_now().unwrap_or(project::PROCESS_BYTES);
+            let memory = (now + all.memory.total()).max(output::peak_memory().unwrap_or(0));
+            Some(Predicted { all, memory })
+        }
+        Backend::Clear | Backend::Lockstep => None,
+    };
     let mut party = match args.backend {
         Backend::Clear => None,
         Backend::Ckks | Backend::Lockstep => Some(Party::new(args, &project, program)?),
@@ -171,6 +190,7 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
         program,
         report: &report,
         schedule: &schedule,
+        predicted,
         backend: args.backend,
         instances,
         batches: count,
@@ -407,6 +427,7 @@ impl Summary<'_> {
         let mut value = json!({
             "circuit": self.program.name,
             "backend": backend_name(self.backend),
+            "digest": project::digest(self.program).hex(),
             "instances": self.instances,
             "batches": self.batches,
             "outputs": outputs,
@@ -436,6 +457,13 @@ impl Summary<'_> {
                     "instances_per_second".to_owned(),
                     finite(n as f64 * 1e3 / t.evaluate),
                 );
+            }
+            if let Some(p) = &self.predicted {
+                let mut value = project::predicted_json(&p.all);
+                value["memory_bytes"] = p.memory.into();
+                let process = p.memory.saturating_sub(p.all.memory.total());
+                value["memory"]["process"] = process.into();
+                map.insert("predicted".to_owned(), value);
             }
             if let Some(bytes) = output::peak_memory() {
                 map.insert("peak_memory_bytes".to_owned(), bytes.into());
@@ -512,6 +540,28 @@ impl Summary<'_> {
             .map(|(name, ms)| format!("{name} {}", output::duration(ms / 1e3)))
             .collect();
         facts.push(("time", times.join(", ")));
+        if let Some(p) = &self.predicted {
+            // of one batch; each takes as long
+            let batches = self.batches as f64;
+            let phases = [
+                ("keygen", p.all.keygen),
+                ("encrypt", p.all.encrypt * batches),
+                ("evaluate", p.all.evaluate * batches),
+                ("decrypt", p.all.decrypt * batches),
+            ];
+            let times: Vec<String> = phases
+                .iter()
+                .map(|(name, ms)| format!("{name} {}", output::duration(ms / 1e3)))
+                .collect();
+            facts.push((
+                "predicted",
+                format!(
+                    "{}; {} of memory",
+                    times.join(", "),
+                    output::bytes(p.memory)
+                ),
+            ));
+        }
         facts.push((
             "memory",
             format!(

@@ -1,0 +1,230 @@
+//! The pictures in docs/passes: each is drawn from a program before and after the pass that its page
+//! is about. `BLESS=1 cargo test -p hecc --test pictures` writes them anew.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hecc_ir::graph::{Circuit, Module, NodeId};
+use hecc_ir::svg::{Picture, print_svg};
+use hecc_ir::tensor::{Affine, Secrecy, Tensor, TensorOp};
+use hecc_passes::pipeline::{Options, optimize};
+use hecc_passes::tensor::cost::{cost, facts};
+
+/// A picture: its name, the pass, `-O`, and the program.
+const PICTURES: [(&str, &str, u8, &str); 6] = [
+    (
+        "unroll",
+        "unroll",
+        2,
+        "circuit f(x: secret real[3]) -> y: real {
+             var r = x[0];
+             for i in 1..3 { r = r * x[i]; }
+             return r;
+         }",
+    ),
+    (
+        "simplify",
+        "simplify",
+        2,
+        "circuit f(x: secret real, y: secret real, z: secret real) -> r: real {
+             return 0.5 * (4 * x) + 0 * y - (-z);
+         }",
+    ),
+    (
+        "balance",
+        "balance",
+        2,
+        "circuit f(a: secret real, b: secret real, c: secret real, d: secret real) -> r: real {
+             return a * b * c * d;
+         }",
+    ),
+    (
+        "polynomials",
+        "polynomials",
+        2,
+        "circuit f(x: secret real) -> r: real {
+             return ((3 * x + 2) * x + 5) * x + 7;
+         }",
+    ),
+    (
+        "scan",
+        "scan",
+        2,
+        "circuit f(r: secret real, a: secret real[2], b: secret real[2]) -> y: real {
+             let s = r * a[0] + b[0];
+             let t = s * a[1] + b[1];
+             return t * r;
+         }",
+    ),
+    (
+        "expand",
+        "expand",
+        0,
+        "circuit f(x: secret real) -> r: real { return x^4; }",
+    ),
+];
+
+struct NoFiles;
+
+impl hecc_lang::FileSystem for NoFiles {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            path.display().to_string(),
+        ))
+    }
+}
+
+struct OneFile(&'static str);
+
+impl hecc_lang::FileSystem for OneFile {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if path == Path::new("f.hec") {
+            Ok(self.0.as_bytes().to_vec())
+        } else {
+            NoFiles.read(path)
+        }
+    }
+}
+
+/// The program before and after the first run of a pass that changes it.
+fn before_and_after(
+    pass: &str,
+    opt_level: u8,
+    source: &'static str,
+) -> (Circuit<Tensor>, Circuit<Tensor>) {
+    let program = hecc_lang::load_program(
+        Path::new("f.hec"),
+        &OneFile(source),
+        hecc_lang::Limits::default(),
+    )
+    .unwrap_or_else(|f| panic!("{:?}", f.diagnostics));
+    let module = &program.circuits[0];
+    let mut last = module.entry().clone();
+    let mut found = None;
+    let options = Options {
+        opt_level,
+        verify: true,
+        ..Options::default()
+    };
+    let mut observer = |name: &str, m: &Module<Tensor>| {
+        let now = m.entry().clone();
+        if name == pass && found.is_none() && now.graph.len() + last.graph.len() > 0 && now != last
+        {
+            found = Some((last.clone(), now.clone()));
+        }
+        last = now;
+    };
+    optimize(module, &options, Some(&mut observer)).expect("compiles");
+    found.unwrap_or_else(|| panic!("{pass} changes nothing in {source}"))
+}
+
+/// A constant index; `i` for one that depends on a loop.
+fn place(a: &Affine) -> String {
+    a.as_constant()
+        .map_or_else(|| "i".to_owned(), |c| c.to_string())
+}
+
+fn label(circuit: &Circuit<Tensor>, id: NodeId) -> String {
+    let text = match circuit.graph.op(id) {
+        TensorOp::Input(i) => circuit.inputs[*i as usize].name.clone(),
+        TensorOp::Const(c) => match c.uniform() {
+            Some(v) => v.to_string(),
+            None => "const".to_owned(),
+        },
+        TensorOp::Add => "+".to_owned(),
+        TensorOp::Sub => "−".to_owned(),
+        TensorOp::Neg => "−( )".to_owned(),
+        TensorOp::Mul => "×".to_owned(),
+        TensorOp::Pow(n) => format!("^{n}"),
+        TensorOp::Index(a) => place(a),
+        TensorOp::Slice { starts, .. } => {
+            let at: Vec<String> = starts.iter().map(place).collect();
+            format!("[{}]", at.join(", "))
+        }
+        op => <Tensor as hecc_ir::graph::Dialect>::mnemonic(op).to_owned(),
+    };
+    text.chars().take(9).collect()
+}
+
+fn draw(pass: &str, (before, after): &(Circuit<Tensor>, Circuit<Tensor>)) -> String {
+    let has_loop = |c: &Circuit<Tensor>| {
+        c.graph
+            .ids()
+            .any(|id| matches!(c.graph.op(id), TensorOp::Loop { .. }))
+    };
+    let title = |when: &str, c: &Circuit<Tensor>| {
+        if has_loop(c) {
+            return format!("{when} {pass}");
+        }
+        let cost = cost(c);
+        format!(
+            "{when} {pass}: depth {}, levels {}",
+            cost.depth, cost.levels
+        )
+    };
+    let secret_product = |c: &Circuit<Tensor>, id: NodeId| {
+        if has_loop(c) || !matches!(c.graph.op(id), TensorOp::Mul) {
+            return false;
+        }
+        let facts = facts(c);
+        c.graph.operands(id).iter().all(|o| facts[o.index()].secret)
+    };
+    print_svg(&[
+        Picture {
+            title: title("before", before),
+            circuit: before,
+            label: &|id| label(before, id),
+            marked: &|id| secret_product(before, id),
+        },
+        Picture {
+            title: title("after", after),
+            circuit: after,
+            label: &|id| label(after, id),
+            marked: &|id| secret_product(after, id),
+        },
+    ])
+}
+
+#[test]
+fn pictures_are_what_the_passes_do() {
+    let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned();
+    let folder = root.join("docs/passes");
+    let bless = std::env::var_os("BLESS").is_some();
+    for (name, pass, opt_level, source) in PICTURES {
+        let picture = draw(pass, &before_and_after(pass, opt_level, source));
+        let path = folder.join(format!("{name}.svg"));
+        if bless {
+            fs::write(&path, &picture).unwrap();
+        }
+        let kept = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(
+            kept,
+            picture,
+            "{} is not what the pass does now: BLESS=1 draws it anew",
+            path.display()
+        );
+        let page = fs::read_to_string(folder.join(format!("{name}.md"))).unwrap();
+        assert!(
+            page.contains(&format!("({name}.svg)")),
+            "{name}.md does not show its picture"
+        );
+    }
+}
+
+#[test]
+fn pictures_show_secrets_products() {
+    let (_, after) = before_and_after("balance", 2, PICTURES[2].3);
+    assert!(after.inputs.iter().all(|p| p.secrecy == Secrecy::Secret));
+    assert_eq!(
+        draw("balance", &(after.clone(), after))
+            .matches("#cfe0f5")
+            .count(),
+        6
+    );
+}
