@@ -59,7 +59,7 @@ fn slower(by: f64) -> String {
     for ring in &mut model.rings {
         let mut value = serde_json::to_value(*ring).unwrap();
         for (name, entry) in value.as_object_mut().unwrap() {
-            if ["log_n", "spread", "crowd"].contains(&name.as_str()) {
+            if ["log_n", "spread", "crowd", "wide"].contains(&name.as_str()) {
                 continue;
             }
             if let Some(line) = entry.as_object_mut() {
