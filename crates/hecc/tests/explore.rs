@@ -56,6 +56,7 @@ impl Place {
 /// The model that ships with every time made `by` times as long.
 fn slower(by: f64) -> String {
     let mut model = hecc_params::CostModel::default();
+    model.fresh *= by;
     for ring in &mut model.rings {
         let mut value = serde_json::to_value(*ring).unwrap();
         for (name, entry) in value.as_object_mut().unwrap() {
