@@ -5,11 +5,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hecc_ir::graph::{Circuit, Module, NodeId};
+use hecc_ir::graph::{Circuit, NodeId};
 use hecc_ir::svg::{Picture, print_svg};
 use hecc_ir::tensor::{Affine, Secrecy, Tensor, TensorOp};
-use hecc_passes::pipeline::{Options, optimize};
+use hecc_passes::pipeline::{Context, Options, passes};
+use hecc_passes::tensor::build::Simplify;
+use hecc_passes::tensor::check::Reference;
 use hecc_passes::tensor::cost::{cost, facts};
+use hecc_passes::tensor::unroll::unroll;
 
 /// A picture: its name, the pass, `-O`, and the program.
 const PICTURES: [(&str, &str, u8, &str); 6] = [
@@ -88,7 +91,7 @@ impl hecc_lang::FileSystem for OneFile {
     }
 }
 
-/// The program before and after the first run of a pass that changes it.
+/// The program before and after a pass: as written for `unroll`, and without loops for all others.
 fn before_and_after(
     pass: &str,
     opt_level: u8,
@@ -101,23 +104,30 @@ fn before_and_after(
     )
     .unwrap_or_else(|f| panic!("{:?}", f.diagnostics));
     let module = &program.circuits[0];
-    let mut last = module.entry().clone();
-    let mut found = None;
     let options = Options {
         opt_level,
-        verify: true,
         ..Options::default()
     };
-    let mut observer = |name: &str, m: &Module<Tensor>| {
-        let now = m.entry().clone();
-        if name == pass && found.is_none() && now.graph.len() + last.graph.len() > 0 && now != last
-        {
-            found = Some((last.clone(), now.clone()));
-        }
-        last = now;
+    let written = module.entry().clone();
+    let flat = unroll(module, Simplify::Structure, options.node_limit).expect("unrolls");
+    let (before, after) = if pass == "unroll" {
+        (written, flat)
+    } else {
+        let plan = passes(opt_level);
+        let all = [plan.base, plan.forms, plan.tried, plan.rest];
+        let found = all.iter().flatten().find(|p| p.name() == pass);
+        let context = Context {
+            options,
+            work_limit: f64::INFINITY,
+        };
+        let after = found.expect("there is such a pass").run(&flat, &context);
+        (flat, after)
     };
-    optimize(module, &options, Some(&mut observer)).expect("compiles");
-    found.unwrap_or_else(|| panic!("{pass} changes nothing in {source}"))
+    assert_ne!(before, after, "{pass} changes nothing in {source}");
+    if let Err(why) = Reference::new(module).compare(&after) {
+        panic!("{pass} breaks {source}: {why}");
+    }
+    (before, after)
 }
 
 /// A constant index; `i` for one that depends on a loop.
