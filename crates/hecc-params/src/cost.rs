@@ -88,13 +88,13 @@ macro_rules! ring_cost {
         impl RingCost {
             /// Every time, by name, for comparisons: `base` and `limb` of each line, then the units.
             pub fn entries(&self) -> Vec<(String, f64)> {
-                let mut out = Vec::new();
-                $(
-                    out.push((concat!(stringify!($line), ".base").to_owned(), self.$line.base));
-                    out.push((concat!(stringify!($line), ".limb").to_owned(), self.$line.limb));
-                )*
-                $(out.push((stringify!($unit).to_owned(), self.$unit));)*
-                out
+                vec![
+                    $(
+                        (concat!(stringify!($line), ".base").to_owned(), self.$line.base),
+                        (concat!(stringify!($line), ".limb").to_owned(), self.$line.limb),
+                    )*
+                    $((stringify!($unit).to_owned(), self.$unit),)*
+                ]
             }
 
             /// The lines, by name.

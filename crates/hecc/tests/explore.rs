@@ -190,12 +190,13 @@ fn every_point_of_explore_is_what_compile_makes_of_its_name() {
             let q_costs = costs(q);
             q_costs != p_costs && q_costs.iter().zip(&p_costs).all(|(a, b)| a <= b)
         });
+        // Of equals one is enough.
         let twin = front.iter().any(|q| *q != p && costs(q) == p_costs);
-        assert_eq!(
-            p["front"] == true,
-            !beaten && !(twin && p["front"] == false),
-            "{p}"
-        );
+        if p["front"] == true {
+            assert!(!beaten, "{p}");
+        } else {
+            assert!(beaten || twin, "{p}");
+        }
     }
     let picture = fs::read_to_string(place.0.path().join("p.svg")).unwrap();
     assert!(picture.starts_with("<svg") && picture.contains("evaluation time"));
