@@ -1423,7 +1423,7 @@ pub fn training(seed: u64) -> Program {
     let coefficients = [
         number(0.1, 0.9),
         number(-0.4, 0.4) + 0.5,
-        if seed % 5 == 0 {
+        if seed.is_multiple_of(5) {
             0.0
         } else {
             number(-0.3, 0.3)
