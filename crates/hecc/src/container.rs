@@ -1,7 +1,7 @@
 //! The one container of everything that hecc writes for itself; docs/file-format.md is its reference.
 //!
 //! A container is a header of [`HEADER_BYTES`] bytes and a payload; files of keys hold one, files of encrypted
-//! values one for each batch ([`Sequence`]). Loading checks, in this order: magic, version, kind, flags,
+//! values one for each batch (`Sequence`). Loading checks, in this order: magic, version, kind, flags,
 //! length, checksum of everything. Only then is anything else looked at.
 
 use std::fmt;
