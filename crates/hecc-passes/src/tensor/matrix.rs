@@ -18,7 +18,7 @@
 //! of gradient descent, `v + c * (Z' @ s(Z @ v))`, costs two matrix products after the last v as
 //! it is written, and one when Z @ Z' is there before.
 //!
-//! **Cost.** Each critical value takes at most [`FUEL`] steps for each level it gains. Products of
+//! **Cost.** Each critical value takes at most `FUEL` steps for each level it gains. Products of
 //! matrices with matrices are formed only if the limit of work allows it.
 //!
 //! **Source.** The order of products: Golumbic, *Combinatorial merging*, IEEE Trans. Comput. 25
