@@ -1,10 +1,13 @@
 //! Networks on batches of encrypted images, by running the binary.
 
+mod common;
+
 use std::fs;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
+use common::hecc;
 use hecc_import::onnx::proto;
 use hecc_lang::load;
 use prost::Message as _;
@@ -81,19 +84,6 @@ fn tiny(image: usize) -> Vec<f64> {
                 + b
         })
         .collect()
-}
-
-fn hecc(dir: &Path, args: &[&str]) -> (i32, String, String) {
-    let out = Command::new(env!("CARGO_BIN_EXE_hecc"))
-        .current_dir(dir)
-        .args(args)
-        .output()
-        .unwrap();
-    (
-        out.status.code().unwrap_or(-1),
-        String::from_utf8(out.stdout).unwrap(),
-        String::from_utf8(out.stderr).unwrap(),
-    )
 }
 
 /// Images and their labels as IDX files, batch after batch, with both kinds of primes: those whose products
