@@ -165,3 +165,47 @@ fn every_example_runs() {
         );
     }
 }
+
+#[test]
+fn the_shipped_circuits_stay_as_small_as_they_are() {
+    // secret×secret depth, levels, ring degree: at most these
+    const MOST: [(&str, &str, u64, u64, u64); 12] = [
+        ("quartic", "quartic", 2, 2, 8192),
+        ("polynomial", "polynomial", 3, 3, 8192),
+        ("dot_product", "dot_product", 1, 1, 8192),
+        // one row is one feature of all samples: no rotation, no special prime
+        ("linear_regression", "predict", 0, 1, 4096),
+        ("matmul", "matmul", 1, 1, 8192),
+        ("matrix_vector", "matrix_vector", 0, 1, 8192),
+        ("sobel", "sobel", 3, 3, 16384),
+        ("statistics", "statistics", 1, 1, 8192),
+        ("logreg_predict", "predict", 3, 3, 32768),
+        ("logreg_train", "train", 18, 23, 65536),
+        ("cryptonets", "batch", 2, 5, 8192),
+        ("cryptonets", "single", 2, 5, 16384),
+    ];
+    for (file, circuit, depth, levels, degree) in MOST {
+        let output = Command::new(env!("CARGO_BIN_EXE_hecc"))
+            .args(["compile", &format!("circuits/{file}.hec")])
+            .args(["--circuit", circuit, "--format", "json"])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("{file}: {e}: {}", String::from_utf8_lossy(&output.stderr)));
+        let found = [
+            &report["depth"],
+            &report["levels"],
+            &report["params"]["ring_degree"],
+        ];
+        for (found, most) in found.iter().zip([depth, levels, degree]) {
+            let found = found.as_u64().expect("a count");
+            assert!(
+                found <= most,
+                "{file}, {circuit}: {found} instead of {most}"
+            );
+        }
+        let security = report["params"]["security_bits"].as_u64();
+        assert!(security >= Some(128), "{file}, {circuit}: {security:?}");
+    }
+}

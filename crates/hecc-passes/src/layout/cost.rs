@@ -62,6 +62,10 @@ pub fn estimate(circuit: &Circuit<Slots>) -> Estimate {
 /// Fewer levels win unless they cost this many times the work; then the less work wins.
 const LEVEL_WORTH: f64 = 8.0;
 
+/// A circuit that switches no keys has none to make, to send and to keep, and room for a smaller
+/// ring: with as many levels it wins unless it costs this many times the work.
+const KEYLESS_WORTH: f64 = 2.0;
+
 impl Estimate {
     /// Estimates a circuit.
     pub fn of(circuit: &Circuit<Slots>, model: &CostModel) -> Estimate {
@@ -94,7 +98,11 @@ impl Estimate {
                         return self.levels < other.levels;
                     }
                 }
-                self.work <= other.work
+                match (self.key_switches, other.key_switches) {
+                    (0, 1..) => self.work <= KEYLESS_WORTH * other.work,
+                    (1.., 0) => KEYLESS_WORTH * self.work < other.work,
+                    _ => self.work <= other.work,
+                }
             }
             Objective::Work => (self.work, self.levels) <= (other.work, other.levels),
             Objective::Time => (self.time, self.work) <= (other.time, other.work),

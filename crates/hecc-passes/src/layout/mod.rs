@@ -120,6 +120,7 @@ pub fn lower(
         choices.clear();
     }
     let mut best = tiled;
+    let mut switches = usize::MAX;
     for slots in choices {
         let lowered = tidy(&packed::lower(
             circuit,
@@ -127,12 +128,14 @@ pub fn lower(
             slots,
         )?);
         let found = judged(&lowered, options);
+        let fewer = found.key_switches < switches;
+        switches = found.key_switches;
         if best
             .as_ref()
             .is_none_or(|(b, _)| found.better(b, options.objective))
         {
             best = Some((found, lowered));
-        } else if slots < size.largest.min(most) {
+        } else if slots < size.largest.min(most) && !fewer {
             // smaller parts yet will hardly be better
             break;
         }

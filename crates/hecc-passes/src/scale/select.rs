@@ -23,6 +23,10 @@ use crate::pipeline::Objective;
 pub(crate) const USUAL_SCALE: u32 = 40;
 /// Most bits of any prime that is chosen here.
 const MOST_BITS: u32 = 60;
+
+/// Part of the best time so far that a choice of more special primes must stay below: the model of
+/// times does not tell smaller differences.
+const FEWER_PRIMES_WORTH: f64 = 0.9;
 /// Least scale that is tried.
 const LEAST_SCALE: u32 = 22;
 
@@ -217,7 +221,9 @@ impl Needs {
             let slow = |bits: u32| usize::from(bits > FAST_BITS);
             let wide = slow(first) + slow(scale) * levels as usize + slow(bits) * special as usize;
             let cost = self.switching_cost(ring, special, bottom, wide);
-            if best.as_ref().is_none_or(|(c, _)| cost < *c) {
+            // more special primes leave less room, hence more noise: only for a clear gain
+            let enough = |best: &f64| cost < FEWER_PRIMES_WORTH * best;
+            if best.as_ref().is_none_or(|(best, _)| enough(best)) {
                 let sizes = Sizes {
                     log_n,
                     scale,
