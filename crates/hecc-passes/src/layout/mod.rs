@@ -85,7 +85,7 @@ pub fn lower(
     // with a batch the slots hold the instances
     let by_element = circuit.meta.batch.is_some()
         || match options.strategy {
-            Strategy::Auto => size.scalars_only || size.nodes > PACKED_WORK_MAX / size.largest,
+            Strategy::Auto => size.scalars_only,
             Strategy::Elements => true,
             Strategy::Packed | Strategy::Tiles => false,
         };
@@ -97,6 +97,10 @@ pub fn lower(
         Strategy::Auto | Strategy::Tiles => lower_in_tiles(circuit, options)?,
         Strategy::Elements | Strategy::Packed => None,
     };
+    let too_large = size.nodes > PACKED_WORK_MAX / size.largest;
+    if tiled.is_none() && too_large && options.strategy == Strategy::Auto {
+        return Ok(tidy(&elements::lower(circuit, public)?));
+    }
     if let (Some((_, lowered)), Strategy::Tiles) = (&tiled, options.strategy) {
         return Ok(lowered.clone());
     }
