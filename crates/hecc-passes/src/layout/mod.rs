@@ -93,11 +93,12 @@ pub fn lower(
         return Ok(tidy(&elements::lower(circuit, public)?));
     }
     let most = options.max_slots.next_power_of_two();
+    let too_large = size.nodes > PACKED_WORK_MAX / size.largest;
     let tiled = match options.strategy {
+        Strategy::Auto if too_large && size.nodes > TILED_NODES_MAX => None,
         Strategy::Auto | Strategy::Tiles => lower_in_tiles(circuit, options)?,
         Strategy::Elements | Strategy::Packed => None,
     };
-    let too_large = size.nodes > PACKED_WORK_MAX / size.largest;
     if tiled.is_none() && too_large && options.strategy == Strategy::Auto {
         return Ok(tidy(&elements::lower(circuit, public)?));
     }
@@ -215,6 +216,9 @@ const TRIED_WORK_MAX: usize = 1 << 24;
 
 /// More nodes times slots than this are not tried as dense vectors.
 const PACKED_WORK_MAX: usize = 1 << 27;
+
+/// Where dense vectors are not tried, tiles are up to this many nodes.
+const TILED_NODES_MAX: usize = 1 << 12;
 
 /// More scalar operations than this are not tried one by one.
 const ELEMENTS_MAX: usize = 1 << 20;
