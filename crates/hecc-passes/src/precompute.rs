@@ -7,11 +7,12 @@ use hecc_ir::slots::Slots;
 use hecc_ir::tensor::{Precompute, Tensor};
 
 use crate::compile::{CompileOptions, ReportedSent, blame, layout_options, refusal};
-use crate::layout::{self, Estimate};
+use crate::layout::{self, LayoutOptions};
 use crate::pipeline::{self, CompileError};
 use crate::scale;
 use crate::tensor::build::Simplify;
 use crate::tensor::check::Reference;
+use crate::tensor::cost;
 use crate::tensor::precompute::{choose, ciphertexts, split};
 use crate::tensor::simplify::simplify;
 
@@ -43,7 +44,7 @@ pub(crate) fn lower(
     for circuit in &mut alone.circuits {
         circuit.meta.precompute = None;
     }
-    let (plain, _) =
+    let (plain, reports) =
         pipeline::optimize(&alone, &options.passes, None).map_err(|e| vec![refusal(e, span)])?;
     let without = layout::lower(&plain, &layout).map_err(|d| vec![d])?;
     let mut sent = Sent {
@@ -54,12 +55,33 @@ pub(crate) fn lower(
     let growth = |n: usize| (n as f64 * allowed.inputs).floor() as usize;
     let most = growth(without.inputs.len());
     let mut budget = growth(ciphertexts(&plain)).max(most);
+    let least = reports.iter().map(|r| r.work.1).fold(f64::MAX, f64::min);
+    let limit = options.passes.growth() * least;
+    let bounded = LayoutOptions {
+        max_inputs: Some(most),
+        ..layout.clone()
+    };
+    let mut best = (layout::judged(&without, &layout), without, None);
     for _ in 0..TRIES {
-        let chosen = choose(flat, budget, options.passes.key());
+        let chosen = choose(flat, budget, limit, options.passes.key());
         if chosen.is_empty() {
             break;
         }
         let parts = split(flat, &chosen);
+        let server = simplify(&parts.server, Simplify::All);
+        if best.2.is_some() && cost::cost(&server).work > limit {
+            break;
+        }
+        let slots = layout::lower(&server, &bounded).map_err(|d| vec![d])?;
+        // the next time fewer
+        budget = ciphertexts(&server).min(budget).saturating_sub(1);
+        let found = layout::judged(&slots, &layout);
+        if slots.inputs.len() <= most && found.better(&best.0, layout.objective) {
+            best = (found, slots, Some(parts));
+        }
+    }
+    let (_, mut slots, parts) = best;
+    if let Some(parts) = parts {
         if options.passes.verify {
             Reference::new(module)
                 .compare_split(&parts.client, &parts.server)
@@ -67,22 +89,6 @@ pub(crate) fn lower(
                     let pass = "precompute";
                     vec![refusal(CompileError::Pass { pass, why }, span)]
                 })?;
-        }
-        let server = simplify(&parts.server, Simplify::All);
-        let mut slots = layout::lower(&server, &layout).map_err(|d| vec![d])?;
-        let count = slots.inputs.len();
-        if count > most {
-            // As many fewer as there are too many, one at least.
-            let now = ciphertexts(&server).min(budget);
-            let Some(fewer) = now.checked_sub((count - most).div_ceil(2).max(1)) else {
-                break;
-            };
-            budget = fewer;
-            continue;
-        }
-        let estimate = |circuit| Estimate::of(circuit, &layout.cost);
-        if !estimate(&slots).better(&estimate(&without), layout.objective) {
-            break;
         }
         sent.params = parts
             .client
@@ -98,7 +104,6 @@ pub(crate) fn lower(
         if options.passes.verify {
             blame("precompute", &hecc_ir::verify::verify_slots(&slots), span)?;
         }
-        return Ok((slots, sent));
     }
-    Ok((without, sent))
+    Ok((slots, sent))
 }

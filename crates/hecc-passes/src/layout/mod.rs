@@ -53,10 +53,27 @@ pub struct LayoutOptions {
     pub strategy: Strategy,
     /// Most slots of a vector, a power of two: larger tensors take several vectors.
     pub max_slots: usize,
+    /// Ciphertexts of inputs beyond which a layout is taken only where there is no other.
+    pub max_inputs: Option<usize>,
     /// What is minimised first.
     pub objective: Objective,
     /// The times that layouts are compared by.
     pub cost: CostModel,
+}
+
+impl LayoutOptions {
+    fn fits(&self, estimate: &Estimate) -> bool {
+        self.max_inputs.is_none_or(|most| estimate.inputs <= most)
+    }
+
+    /// Whether a layout is to be taken before another.
+    fn prefers(&self, found: &Estimate, other: &Estimate) -> bool {
+        match (self.fits(found), self.fits(other)) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => found.better(other, self.objective),
+        }
+    }
 }
 
 impl Default for LayoutOptions {
@@ -64,6 +81,7 @@ impl Default for LayoutOptions {
         LayoutOptions {
             strategy: Strategy::Auto,
             max_slots: 1 << 15,
+            max_inputs: None,
             objective: Objective::default(),
             cost: CostModel::default(),
         }
@@ -137,7 +155,7 @@ pub fn lower(
         switches = found.key_switches;
         if best
             .as_ref()
-            .is_none_or(|(b, _)| found.better(b, options.objective))
+            .is_none_or(|(b, _)| options.prefers(&found, b))
         {
             best = Some((found, lowered));
         } else if slots < size.largest.min(most) && !fewer {
@@ -151,7 +169,7 @@ pub fn lower(
         let found = Estimate::of(&lowered, &options.cost);
         if best
             .as_ref()
-            .is_none_or(|(_, b)| found.better(&Estimate::of(b, &options.cost), options.objective))
+            .is_none_or(|(_, b)| options.prefers(&found, &Estimate::of(b, &options.cost)))
         {
             return Ok(lowered);
         }
@@ -166,35 +184,62 @@ fn lower_in_tiles(
 ) -> Result<Option<(Estimate, Circuit<Slots>)>, Diagnostic> {
     let mut best: Option<(Estimate, Circuit<Slots>)> = None;
     let most = options.max_slots.next_power_of_two();
+    let mut forms: Vec<tiles::Prepared> = Vec::new();
     for distribute in [false, true] {
         let Some(prepared) = tiles::Prepared::new(circuit, distribute)? else {
             return Ok(None);
         };
-        let slots = prepared.largest()?.min(most);
-        for repack in [0.0, 20.0] {
-            let wishes = tiles::Options { repack };
-            let Some(lowered) = prepared.lower(slots, &wishes)? else {
-                continue;
-            };
-            let lowered = tidy(&lowered);
-            let found = judged(&lowered, options);
-            let taken = best.as_ref().is_none_or(|(b, _)| {
-                // for as many levels rather more work than more inputs
-                let fewer = found.inputs < b.inputs && found.work <= INPUTS_WORTH * b.work;
-                let more = found.inputs > b.inputs && b.work <= INPUTS_WORTH * found.work;
-                found.better(b, options.objective) && !(more && found.levels == b.levels)
-                    || fewer && found.levels == b.levels
-            });
-            if taken {
-                best = Some((found, lowered));
+        if !forms.contains(&prepared) {
+            forms.push(prepared);
+        }
+    }
+    // more levels only where few enough inputs take them
+    let slacks = if options.max_inputs.is_some() {
+        SLACK_MAX
+    } else {
+        0
+    };
+    for slack in 0..=slacks {
+        for prepared in &forms {
+            let slots = prepared.largest()?.min(most);
+            for repack in [0.0, 20.0] {
+                let wishes = tiles::Options {
+                    repack,
+                    most_inputs: options.max_inputs,
+                    slack,
+                };
+                let Some(lowered) = prepared.lower(slots, &wishes)? else {
+                    continue;
+                };
+                let lowered = tidy(&lowered);
+                let found = judged(&lowered, options);
+                let taken = best.as_ref().is_none_or(|(b, _)| {
+                    // for as many levels rather more work than more inputs
+                    let fewer = found.inputs < b.inputs && found.work <= INPUTS_WORTH * b.work;
+                    let more = found.inputs > b.inputs && b.work <= INPUTS_WORTH * found.work;
+                    if options.fits(&found) != options.fits(b) {
+                        return options.fits(&found);
+                    }
+                    found.better(b, options.objective) && !(more && found.levels == b.levels)
+                        || fewer && found.levels == b.levels
+                });
+                if taken {
+                    best = Some((found, lowered));
+                }
             }
+        }
+        if best.as_ref().is_some_and(|(b, _)| options.fits(b)) {
+            break;
         }
     }
     Ok(best)
 }
 
+/// Levels beyond the least that tiles may take for fewer inputs.
+const SLACK_MAX: u32 = 2;
+
 /// An estimate with the levels that the circuit will really take.
-fn judged(lowered: &Circuit<Slots>, options: &LayoutOptions) -> Estimate {
+pub(crate) fn judged(lowered: &Circuit<Slots>, options: &LayoutOptions) -> Estimate {
     if lowered.graph.len() > JUDGED_MAX {
         return Estimate::of(lowered, &options.cost);
     }

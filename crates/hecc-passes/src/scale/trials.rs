@@ -111,7 +111,7 @@ pub fn points(program: &Circuit<Tensor>) -> Vec<Point> {
         let draw = Draw::new(*point);
         let inputs: Option<Vec<TensorValue<f64>>> = (0u32..)
             .zip(&program.inputs)
-            .map(|(i, param)| draw.tensor(i, param))
+            .map(|(i, param)| draw.tensor(i, param, 0))
             .collect();
         inputs.is_some_and(|inputs| {
             check_ranges(&module, &inputs, 1e-9).is_ok_and(|(_, outside)| outside.is_empty())
@@ -254,6 +254,7 @@ impl<'a> Trial<'a> {
         let graph = &self.circuit.graph;
         let draw = Draw::new(point);
         let plains = Plains::new(self.circuit, draw, self.tried);
+        let client = Client::new(self.circuit, draw, self.tried);
         let mut random = SplitMix64::new(0x5eed_0000 + seed as u64);
         let secret = secret_magnitudes(&mut random, self.tried, self.copies);
         let mut left = graph.use_counts();
@@ -270,7 +271,7 @@ impl<'a> Trial<'a> {
             for o in &operands {
                 left[o.index()] -= 1;
             }
-            let mut held = self.apply(id, &plains, draw, &mut at, &left);
+            let mut held = self.apply(id, &plains, &client, &mut at, &left);
             for o in &operands {
                 if left[o.index()] == 0 {
                     at[o.index()] = None;
@@ -309,7 +310,7 @@ impl<'a> Trial<'a> {
         &self,
         id: NodeId,
         plains: &Plains,
-        draw: Draw,
+        client: &Client,
         at: &mut [Option<Held<'a>>],
         left: &[u32],
     ) -> Held<'a> {
@@ -323,7 +324,7 @@ impl<'a> Trial<'a> {
             CkksOp::Input(i) => {
                 let packed = &self.circuit.inputs[*i as usize].packed;
                 let range = self.ranges[id.index()].meet(packed.range);
-                let element = |e: u32, slot: usize| draw.value(packed.param, e, slot, range);
+                let element = |e: u32, slot: usize| client.value(packed.param, e, slot, range);
                 let value: Vec<f64> = match &packed.source {
                     SlotSource::Map(SlotMap(map)) => (0..n)
                         .map(|s| match map.get(s) {
@@ -472,9 +473,19 @@ impl Draw {
         }
     }
 
+    /// The results of a program without loops for one instance; `None` where it has no value at this point (a
+    /// division by zero).
+    fn results(self, program: &Circuit<Tensor>, instance: usize) -> Option<Vec<TensorValue<f64>>> {
+        let inputs: Option<Vec<TensorValue<f64>>> = (0u32..)
+            .zip(&program.inputs)
+            .map(|(i, param)| self.tensor(i, param, instance))
+            .collect();
+        eval_circuit(&Clear, program, &inputs?).ok()
+    }
+
     /// A parameter of a program, one instance.
-    fn tensor(self, index: u32, param: &Param) -> Option<TensorValue<f64>> {
-        let value = |e: usize| self.value(index, e as u32, 0, param.interval());
+    fn tensor(self, index: u32, param: &Param, instance: usize) -> Option<TensorValue<f64>> {
+        let value = |e: usize| self.value(index, e as u32, instance, param.interval());
         let data = (0..elements(&param.shape)).map(value).collect();
         TensorValue::new(param.shape.clone(), data)
     }
@@ -504,6 +515,40 @@ impl Draw {
 /// An odd multiplier that keeps the seeds of neighbours apart.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// What is encrypted in one trial: parameters, and what the client computes from them.
+struct Client {
+    draw: Draw,
+    /// How many parameters the source circuit has; those beyond are results of the client's program.
+    params: usize,
+    /// By instance, where the instances of a batch differ.
+    results: Vec<Option<Vec<TensorValue<f64>>>>,
+}
+
+impl Client {
+    fn new(circuit: &Circuit<Ckks>, draw: Draw, tried: usize) -> Client {
+        let instances = match circuit.meta.batch {
+            Some(_) => tried,
+            None => 1,
+        };
+        let program = circuit.meta.client.as_ref();
+        Client {
+            draw,
+            params: program.map_or(usize::MAX, |p| p.inputs.len()),
+            results: program.map_or_else(Vec::new, |p| {
+                (0..instances).map(|i| draw.results(p, i)).collect()
+            }),
+        }
+    }
+
+    fn value(&self, param: u32, element: u32, instance: usize, range: Interval) -> f64 {
+        let computed = (param as usize).checked_sub(self.params).and_then(|i| {
+            let results = self.results.get(instance)?.as_ref()?;
+            results.get(i)?.data().get(element as usize).copied()
+        });
+        computed.unwrap_or_else(|| self.draw.value(param, element, instance, range))
+    }
+}
+
 /// The plaintexts of one trial: public parameters are drawn, too.
 struct Plains {
     /// Results of the public program; `None` where it has no value at this point (a division by zero).
@@ -518,13 +563,11 @@ const WITHOUT_PROGRAM: u32 = 1 << 16;
 
 impl Plains {
     fn new(circuit: &Circuit<Ckks>, draw: Draw, tried: usize) -> Plains {
-        let public = circuit.meta.public.as_ref().and_then(|program| {
-            let inputs: Option<Vec<TensorValue<f64>>> = (0u32..)
-                .zip(&program.inputs)
-                .map(|(i, param)| draw.tensor(i, param))
-                .collect();
-            eval_circuit(&Clear, program, &inputs?).ok()
-        });
+        let public = circuit
+            .meta
+            .public
+            .as_ref()
+            .and_then(|program| draw.results(program, 0));
         let mut plains = Plains {
             public,
             first: Vec::new(),

@@ -74,7 +74,7 @@ fn integers(graph: &Graph<Tensor>, id: NodeId) -> bool {
 }
 
 /// Whether a value is known at compile time and the same everywhere, although it is not folded.
-fn uniform_constant(graph: &Graph<Tensor>, id: NodeId) -> bool {
+pub(super) fn uniform_constant(graph: &Graph<Tensor>, id: NodeId) -> bool {
     let mut budget = 32;
     let mut stack = vec![id];
     while let Some(at) = stack.pop() {

@@ -4,9 +4,11 @@
 //! declared degree, may be computed by the client (the cost model takes it to be there before the
 //! circuit begins). Of all such values that the rest of the program needs, those are sent that are
 //! worth it: what saves neither a level nor a product is left to the evaluator, and so is what is
-//! worth least while more ciphertexts would be sent than the program allows. The circuit is split
-//! into the client's part, from the parameters to the values that are sent, and the evaluator's
-//! part, which has a parameter for each of them.
+//! worth least while more ciphertexts would be sent than the program allows, as long as the
+//! evaluator's work stays within its limit. Of several multiples of one value one is sent, the one
+//! that is needed first; the others are its multiples. The circuit is split into the client's part,
+//! from the parameters to the values that are sent, and the evaluator's part, which has a parameter
+//! for each of them.
 //!
 //! **Why.** A product of two inputs costs the client next to nothing, and the evaluator a level.
 //!
@@ -64,11 +66,22 @@ struct Chooser<'a> {
     facts: Vec<Fact>,
     arranged: Vec<bool>,
     key: Key,
+    /// Work beyond which a choice is taken only where there is no other.
+    limit: f64,
     work: usize,
 }
 
-/// How good a choice is: what is minimised first, then work, then ciphertexts.
-type Value = ((u32, u32), f64, usize);
+/// How good a choice is.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+struct Value {
+    /// Whether it takes more work than is allowed.
+    heavy: bool,
+    /// What is minimised first.
+    key: (u32, u32),
+    work: f64,
+    /// Of encrypted inputs.
+    ciphertexts: usize,
+}
 
 impl Chooser<'_> {
     /// The value behind arrangements of it.
@@ -83,6 +96,13 @@ impl Chooser<'_> {
             id = graph.operands(id)[0];
         }
         id
+    }
+
+    /// Whether a value is had from those that are sent: it is one of them, or one of them is a
+    /// multiple of it.
+    fn had(&self, sent: &[NodeId], id: NodeId) -> bool {
+        sent.iter()
+            .any(|s| *s == id || multiple(self.circuit, *s).is_some_and(|(_, of)| of == id))
     }
 
     fn computed(&self, id: NodeId) -> bool {
@@ -121,11 +141,31 @@ impl Chooser<'_> {
         let mut stack: Vec<NodeId> = self.circuit.graph.operands(id).to_vec();
         while let Some(o) = stack.pop() {
             let source = self.behind(o);
-            if self.computed(source) && !out.contains(&source) {
+            if self.computed(source) && !self.had(&out, source) {
                 out.push(source);
             }
         }
         out.sort_unstable();
+        out
+    }
+
+    /// The same, and without all others that what is newly sent suffices for: many scalar multiples
+    /// of one value give way to the value.
+    fn joined(&self, sent: &[NodeId], at: usize) -> Vec<NodeId> {
+        let mut out = self.without(sent, at);
+        let new: Vec<NodeId> = out.iter().copied().filter(|o| !sent.contains(o)).collect();
+        let here = out.clone();
+        out.retain(|id| {
+            let sources: Vec<NodeId> = self.circuit.graph.operands(*id).to_vec();
+            let mut sources = sources
+                .into_iter()
+                .map(|o| self.behind(o))
+                .filter(|o| self.computed(*o))
+                .peekable();
+            let made = sources.peek().is_some_and(|first| new.contains(first))
+                && sources.all(|o| here.contains(&o));
+            !made
+        });
         out
     }
 
@@ -138,8 +178,31 @@ impl Chooser<'_> {
             level: cost.levels,
             ..Fact::default()
         };
-        ((self.key)(fact), cost.work, ciphertexts(&server))
+        Value {
+            heavy: cost.work > self.limit,
+            key: (self.key)(fact),
+            work: cost.work,
+            ciphertexts: ciphertexts(&server),
+        }
     }
+}
+
+/// A factor known at compile time, the same everywhere, and the secret value that it is multiplied
+/// with, where a value is such a product.
+fn multiple(circuit: &Circuit<Tensor>, id: NodeId) -> Option<(NodeId, NodeId)> {
+    let graph = &circuit.graph;
+    if *graph.op(id) != TensorOp::Mul {
+        return None;
+    }
+    let operands = graph.operands(id);
+    [(0, 1), (1, 0)]
+        .map(|(c, x)| (operands[c], operands[x]))
+        .into_iter()
+        .find(|(c, x)| {
+            cost::uniform_constant(graph, *c)
+                && !cost::uniform_constant(graph, *x)
+                && graph.ty(*x).shape() == graph.ty(id).shape()
+        })
 }
 
 /// About how many ciphertexts of inputs a flat circuit takes.
@@ -181,13 +244,15 @@ pub fn ciphertexts(circuit: &Circuit<Tensor>) -> usize {
     total
 }
 
-/// What is to be sent, at about `most` ciphertexts in all.
-pub fn choose(circuit: &Circuit<Tensor>, most: usize, key: Key) -> Vec<NodeId> {
+/// What is to be sent, at about `most` ciphertexts in all; what is computed from it should not take
+/// more than `limit` of work.
+pub fn choose(circuit: &Circuit<Tensor>, most: usize, limit: f64, key: Key) -> Vec<NodeId> {
     let mut chooser = Chooser {
         circuit,
         facts: cost::facts(circuit),
         arranged: arranged(circuit),
         key,
+        limit,
         work: WORK,
     };
     let mut sent = chooser.frontier();
@@ -197,9 +262,10 @@ pub fn choose(circuit: &Circuit<Tensor>, most: usize, key: Key) -> Vec<NodeId> {
     while at < sent.len() && chooser.work > 0 {
         let other = chooser.without(&sent, at);
         let value = chooser.value(&other);
-        let saved = best.2 as f64 - value.2 as f64;
-        let worse = value.1 - best.1;
-        if other.len() <= sent.len() && value.0 <= best.0 && worse <= WORTH * saved.max(0.0) {
+        let saved = best.ciphertexts as f64 - value.ciphertexts as f64;
+        let worse = value.work - best.work;
+        let as_good = (value.heavy, value.key) <= (best.heavy, best.key);
+        if other.len() <= sent.len() && as_good && worse <= WORTH * saved.max(0.0) {
             sent = other;
             best = value;
         } else {
@@ -207,17 +273,18 @@ pub fn choose(circuit: &Circuit<Tensor>, most: usize, key: Key) -> Vec<NodeId> {
         }
     }
     // What is too much.
-    while best.2 > most && !sent.is_empty() {
+    while best.ciphertexts > most && !sent.is_empty() {
         if chooser.work == 0 {
             return Vec::new();
         }
         let mut least: Option<(Value, Vec<NodeId>)> = None;
         for at in 0..sent.len() {
-            let other = chooser.without(&sent, at);
-            let value = chooser.value(&other);
-            let fewer = (value.2, other.len()) < (best.2, sent.len());
-            if fewer && least.as_ref().is_none_or(|l| value < l.0) {
-                least = Some((value, other));
+            for other in [chooser.without(&sent, at), chooser.joined(&sent, at)] {
+                let value = chooser.value(&other);
+                let fewer = (value.ciphertexts, other.len()) < (best.ciphertexts, sent.len());
+                if fewer && least.as_ref().is_none_or(|l| value < l.0) {
+                    least = Some((value, other));
+                }
             }
         }
         match least {
@@ -331,13 +398,23 @@ fn server(circuit: &Circuit<Tensor>, sent: &[NodeId], params: &[Param]) -> Circu
         .enumerate()
         .map(|(i, id)| (*id, (circuit.inputs.len() + i) as u32))
         .collect();
+    // what a multiple of it is sent of
+    let mut from: FxHashMap<NodeId, (NodeId, NodeId)> = FxHashMap::default();
+    for id in sent {
+        if let Some((factor, of)) = multiple(circuit, *id)
+            && !place.contains_key(&of)
+            && !matches!(graph.op(of), TensorOp::Input(_))
+        {
+            from.entry(of).or_insert((*id, factor));
+        }
+    }
     // Only what is still needed.
     let mut needed = vec![false; graph.len()];
     for (id, _) in &circuit.outputs {
         needed[id.index()] = true;
     }
     for id in graph.ids().rev() {
-        if needed[id.index()] && !place.contains_key(&id) {
+        if needed[id.index()] && !place.contains_key(&id) && !from.contains_key(&id) {
             for o in graph.operands(id) {
                 needed[o.index()] = true;
             }
@@ -347,9 +424,14 @@ fn server(circuit: &Circuit<Tensor>, sent: &[NodeId], params: &[Param]) -> Circu
     let mut map: Vec<NodeId> = vec![NodeId(u32::MAX); graph.len()];
     for id in graph.ids().filter(|id| needed[id.index()]) {
         let node = graph.node(id);
-        let new = match place.get(&id) {
-            Some(i) => build.push(TensorOp::Input(*i), &[], node.span),
-            None => {
+        let new = match (place.get(&id), from.get(&id)) {
+            (Some(i), _) => build.push(TensorOp::Input(*i), &[], node.span),
+            (None, Some((other, factor))) => {
+                let whole = build.push(TensorOp::Input(place[other]), &[], node.span);
+                let factor = copy(&mut build, graph, *factor, &mut map);
+                build.push(TensorOp::Div, &[whole, factor], node.span)
+            }
+            (None, None) => {
                 let operands: Operands =
                     graph.operands(id).iter().map(|o| map[o.index()]).collect();
                 build.push(node.op.clone(), &operands, node.span)
@@ -364,6 +446,24 @@ fn server(circuit: &Circuit<Tensor>, sent: &[NodeId], params: &[Param]) -> Circu
         .map(|(id, decl)| (map[id.index()], decl.clone()))
         .collect();
     build.finish(outputs)
+}
+
+/// A public value and what it is made of, in another graph.
+fn copy(
+    build: &mut Build,
+    graph: &hecc_ir::graph::Graph<Tensor>,
+    id: NodeId,
+    map: &mut [NodeId],
+) -> NodeId {
+    if map[id.index()] == NodeId(u32::MAX) {
+        let operands: Operands = graph
+            .operands(id)
+            .iter()
+            .map(|o| copy(build, graph, *o, map))
+            .collect();
+        map[id.index()] = build.push(graph.op(id).clone(), &operands, graph.span(id));
+    }
+    map[id.index()]
 }
 
 /// How the language would write a value, about.

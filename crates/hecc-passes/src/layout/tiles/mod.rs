@@ -32,9 +32,14 @@ use super::public::PublicPart;
 pub(super) struct Options {
     /// Work that a second packing of an input counts as.
     pub(super) repack: f64,
+    /// Vectors of inputs that are worth time, within the levels that there are.
+    pub(super) most_inputs: Option<usize>,
+    /// Levels beyond the least that results may take.
+    pub(super) slack: u32,
 }
 
 /// A program made ready for planning.
+#[derive(PartialEq)]
 pub(super) struct Prepared {
     circuit: Circuit<Tensor>,
 }
@@ -94,6 +99,8 @@ impl Prepared {
             .collect();
         let wishes = plan::Wishes {
             repack: options.repack,
+            most_inputs: options.most_inputs,
+            slack: options.slack,
         };
         let Some(plan) = plan::plan(values, &outputs, slots.ilog2() as u8, &wishes) else {
             return Ok(None);

@@ -19,7 +19,7 @@ use crate::layout::expand::{Source, movement};
 use crate::layout::public::{Known, PublicPart, intervals, range_of};
 
 /// Candidate layouts of one value.
-const CANDIDATES_MAX: usize = 12;
+const CANDIDATES_MAX: usize = 32;
 
 /// States of one value.
 const STATES_MAX: usize = 48;
@@ -301,6 +301,10 @@ pub(super) fn largest(values: &[Value]) -> usize {
 pub(super) struct Wishes {
     /// Work that a second packing of an input counts as, beside its transport.
     pub(super) repack: f64,
+    /// Vectors of inputs that are worth time, within the levels that there are.
+    pub(super) most_inputs: Option<usize>,
+    /// Levels beyond the least that results may take.
+    pub(super) slack: u32,
 }
 
 /// Chooses layouts for vectors of 2^`slot_bits` slots. `outputs` are the results, by value.
@@ -312,16 +316,25 @@ pub(super) fn plan(
 ) -> Option<Plan> {
     let candidates = candidates(&values, slot_bits);
     let mut planner = Planner {
+        only: vec![None; values.len()],
         values,
+        candidates,
         states: Vec::new(),
         slot_bits,
         wishes: *wishes,
     };
-    for (v, layouts) in candidates.iter().enumerate() {
-        planner.states.push(Vec::new());
-        planner.arrive(v, layouts)?;
+    planner.forwards()?;
+    let levels = planner.least(outputs).saturating_add(wishes.slack);
+    let mut best = planner.cover(outputs, levels)?;
+    if let Some(most) = wishes.most_inputs {
+        planner.pack_once(outputs, levels, most, &mut best);
     }
-    planner.cover(outputs)
+    Some(Plan {
+        values: planner.values,
+        states: planner.states,
+        chosen: best.chosen,
+        results: best.results,
+    })
 }
 
 fn add_candidate(list: &mut Vec<Layout>, layout: Layout) -> bool {
@@ -545,15 +558,87 @@ pub(super) fn summed(axes: &[usize], state: &State) -> State {
 
 struct Planner {
     values: Vec<Value>,
+    candidates: Vec<Vec<Layout>>,
+    /// The one packing that a parameter may have.
+    only: Vec<Option<Layout>>,
     states: Vec<Vec<Info>>,
     slot_bits: u8,
     wishes: Wishes,
 }
 
+/// What is to be computed, and in which states.
+struct Cover {
+    chosen: Vec<Vec<(usize, Choice)>>,
+    results: Vec<Option<(usize, usize)>>,
+    /// By value: the packings of a parameter.
+    packed: Vec<Vec<Layout>>,
+    /// Vectors of parameters.
+    inputs: usize,
+}
+
 impl Planner {
+    /// The states of the values that have none yet.
+    fn forwards(&mut self) -> Option<()> {
+        for v in self.states.len()..self.values.len() {
+            self.states.push(Vec::new());
+            self.arrive(v)?;
+        }
+        Some(())
+    }
+
+    /// The least levels of all results.
+    fn least(&self, outputs: &[Option<usize>]) -> u32 {
+        outputs
+            .iter()
+            .flatten()
+            .filter_map(|v| self.states[*v].iter().map(|i| i.arrival).min())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Leaves parameters with one packing each, as long as there are more than `most` vectors of
+    /// inputs and all results are there in time.
+    fn pack_once(&mut self, outputs: &[Option<usize>], levels: u32, most: usize, best: &mut Cover) {
+        let count = |p: &Self, v: usize, l: &Layout| vectors(l, &p.values[v].shape);
+        for v in (0..self.values.len()).rev() {
+            if best.inputs <= most {
+                return;
+            }
+            let now: usize = best.packed[v].iter().map(|l| count(self, v, l)).sum();
+            let mut choices: Vec<Layout> = best.packed[v].clone();
+            for l in &self.candidates[v] {
+                if !choices.contains(l) {
+                    choices.push(l.clone());
+                }
+            }
+            choices.retain(|l| count(self, v, l) < now);
+            choices.sort_by_key(|l| count(self, v, l));
+            for l in choices {
+                let before = self.states.split_off(v);
+                self.only[v] = Some(l);
+                let found = match self.forwards() {
+                    Some(()) if self.least(outputs) <= levels => self.cover(outputs, levels),
+                    _ => None,
+                };
+                match found.filter(|f| f.inputs < best.inputs) {
+                    Some(found) => {
+                        *best = found;
+                        break;
+                    }
+                    None => {
+                        self.only[v] = None;
+                        self.states.truncate(v);
+                        self.states.extend(before);
+                    }
+                }
+            }
+        }
+    }
+
     /// The states in which a value can be had, with all ways to get there.
-    fn arrive(&mut self, v: usize, candidates: &[Layout]) -> Option<()> {
+    fn arrive(&mut self, v: usize) -> Option<()> {
         let value = &self.values[v];
+        let candidates = &self.candidates[v];
         let shape = value.shape.clone();
         let operands = value.operands.clone();
         let range = value.range.magnitude().max(1e-12);
@@ -589,6 +674,9 @@ impl Planner {
         match &value.kind {
             Kind::Leaf { .. } => {
                 for l in candidates {
+                    if self.only[v].as_ref().is_some_and(|only| only != l) {
+                        continue;
+                    }
                     let n = vectors(l, &shape) as f64;
                     offer(full(l), direct(SmallVec::new(), 0, n * work::INPUT), 0.0);
                 }
@@ -803,8 +891,8 @@ impl Planner {
             .saturating_add(c.levels)
     }
 
-    /// Backwards: what is needed, by when, and the cheapest way to have it.
-    fn cover(self, outputs: &[Option<usize>]) -> Option<Plan> {
+    /// Backwards: what is needed, by when, and the cheapest way to have it within so many levels.
+    fn cover(&self, outputs: &[Option<usize>], levels: u32) -> Option<Cover> {
         let mut results = Vec::with_capacity(outputs.len());
         for output in outputs {
             let best = output.map(|v| {
@@ -820,12 +908,6 @@ impl Planner {
             });
             results.push(best);
         }
-        let levels = results
-            .iter()
-            .flatten()
-            .map(|(v, s)| self.states[*v][*s].arrival)
-            .max()
-            .unwrap_or(0);
         let mut needed: Vec<BTreeMap<usize, u32>> = vec![BTreeMap::new(); self.values.len()];
         for (v, s) in results.iter().flatten() {
             needed[*v].insert(*s, levels);
@@ -872,11 +954,17 @@ impl Planner {
             }
             chosen[v] = in_order(v, taken);
         }
-        Some(Plan {
-            values: self.values,
+        let count = |v: usize, l: &Layout| vectors(l, &self.values[v].shape);
+        let inputs = packed
+            .iter()
+            .enumerate()
+            .map(|(v, layouts)| layouts.iter().map(|l| count(v, l)).sum::<usize>())
+            .sum();
+        Some(Cover {
             chosen,
-            states: self.states,
             results,
+            packed,
+            inputs,
         })
     }
 
