@@ -180,7 +180,7 @@ fn the_shipped_circuits_stay_as_small_as_they_are() {
         ("sobel", "sobel", 3, 3, 16384),
         ("statistics", "statistics", 1, 1, 8192),
         ("logreg_predict", "predict", 3, 3, 32768),
-        ("logreg_train", "train", 18, 23, 65536),
+        ("logreg_train", "train", 12, 15, 65536),
         ("cryptonets", "batch", 2, 5, 8192),
         ("cryptonets", "single", 2, 5, 16384),
     ];
