@@ -7,6 +7,7 @@
 //! residue is reduced once.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use hecc_params::{GaloisElement, Level, RotationStep, Scale};
 
@@ -16,7 +17,7 @@ use crate::ring::automorphism::{Factor, Permutation};
 use crate::ring::basis::Converter;
 use crate::ring::kernels::KeyRow;
 use crate::ring::modulus::Modulus;
-use crate::ring::{Coeff, Eval, Poly};
+use crate::ring::{Coeff, Domain, Eval, Poly};
 use crate::{Ciphertext, Error, EvaluationKeys, ExtendedPlaintext, KeySwitchKey, Result};
 
 /// Weight of one rotated copy in [`Context::rotate_sum`].
@@ -36,9 +37,66 @@ pub(crate) struct Digits<'a> {
     level: Level,
     /// For each digit its y_i and its v, ready for conversion.
     prepared: Vec<Poly<Coeff>>,
-    /// The digits modulo all primes, digit after digit, for many keys; a digit's own limbs hold anything.
-    /// Where there are none, each prime converts when it is its turn.
-    extended: Vec<Poly<Eval>>,
+}
+
+/// All digits modulo one prime, in NTT form once their blocks are finished.
+pub(crate) struct DigitRow<'a> {
+    context: &'a Context,
+    digits: &'a Digits<'a>,
+    prime: usize,
+    /// A limb for each digit; the digit that the prime belongs to is taken from the polynomial.
+    work: Poly<Eval>,
+}
+
+impl DigitRow<'_> {
+    fn foreign(&self) -> impl Iterator<Item = usize> + use<> {
+        let (own, count) = (self.context.own_digit(self.prime), self.work.limbs());
+        (0..count).filter(move |&d| Some(d) != own)
+    }
+
+    /// Finishes the block of coefficients from `start` on, while the memory at `ahead` is fetched.
+    fn finish(&mut self, start: usize, ahead: &[u8]) {
+        let ntt = &self.context.primes()[self.prime];
+        let share = ahead.len().div_ceil(self.foreign().count().max(1));
+        let mut ahead = ahead.chunks(share.max(1));
+        for d in self.foreign() {
+            ntt.finish_block(
+                self.work.limb_mut(d),
+                start,
+                ahead.next().unwrap_or_default(),
+            );
+        }
+    }
+
+    /// The finished block.
+    fn at(&self, block: Range<usize>) -> Vec<&[u64]> {
+        let own = self.context.own_digit(self.prime);
+        (0..self.work.limbs())
+            .map(|d| {
+                let limb = if Some(d) == own {
+                    self.digits.poly.limb(self.prime)
+                } else {
+                    self.work.limb(d)
+                };
+                &limb[block.clone()]
+            })
+            .collect()
+    }
+}
+
+/// A key that digits are switched with.
+pub(crate) struct Switch<'a> {
+    key: &'a KeySwitchKey,
+    /// The automorphism that the result is taken through.
+    permutation: Option<Arc<Permutation>>,
+}
+
+/// What is added, times P, to products of digits with a key.
+struct Added<'a> {
+    polys: &'a [&'a Poly<Eval>],
+    /// P modulo each prime.
+    p: &'a [u64],
+    level: Level,
 }
 
 /// What happens to one copy in a sum of rotated copies.
@@ -65,6 +123,24 @@ impl<'a> TermWeight<'a> {
         }
     }
 }
+
+/// Limb after limb of all of `polys`, which have equally many.
+fn limbs_of_all<D: Domain>(polys: &mut [Poly<D>]) -> Vec<Vec<&mut [u64]>> {
+    let mut limbs: Vec<Vec<&mut [u64]>> = Vec::new();
+    let count = polys.len();
+    for poly in polys {
+        let n = poly.degree();
+        limbs.resize_with(poly.limbs(), || Vec::with_capacity(count));
+        for (all, limb) in limbs.iter_mut().zip(poly.words_mut().chunks_exact_mut(n)) {
+            all.push(limb);
+        }
+    }
+    limbs
+}
+
+/// Bytes of digits modulo one prime that stay in the second cache through a whole switch; larger ones are read
+/// from the third, by two switches at a time.
+const DIGITS_STAY: usize = 1 << 18;
 
 /// Fewest limbs of a result of which each is computed from beginning to end by one thread.
 const LONG: usize = 8;
@@ -146,31 +222,7 @@ impl Context {
             poly,
             level,
             prepared,
-            extended: Vec::new(),
         }
-    }
-
-    /// The digits modulo all primes.
-    fn extend(&self, digits: &mut Digits<'_>) {
-        let n = self.n();
-        let level = digits.level;
-        let limbs = level.limbs() + self.special();
-        let mut extended: Vec<Poly<Eval>> =
-            digits.prepared.iter().map(|_| self.uninit(limbs)).collect();
-        let rows: Vec<&mut [u64]> = extended
-            .iter_mut()
-            .flat_map(|e| e.words_mut().chunks_mut(n))
-            .collect();
-        self.each(rows, |i, limb| {
-            let (d, j) = (i / limbs, i % limbs);
-            let prime = self.extended_prime(level, j);
-            if !self.own_limb(prime, d) {
-                let prepared = digits.prepared[d].words();
-                self.digit_converter(level, d)
-                    .transform(self.primes(), prime, prepared, limb);
-            }
-        });
-        digits.extended = extended;
     }
 
     /// The converter from digit `d` of a polynomial at `level`.
@@ -179,9 +231,48 @@ impl Context {
         self.up(d, alpha.min(level.limbs() - d * alpha))
     }
 
-    /// Whether a prime belongs to a digit.
-    fn own_limb(&self, prime: usize, digit: usize) -> bool {
-        prime < self.chain() && prime / self.parameters().digit_limbs() == digit
+    /// The digit that a prime belongs to; none for special primes.
+    fn own_digit(&self, prime: usize) -> Option<usize> {
+        (prime < self.chain()).then(|| prime / self.parameters().digit_limbs())
+    }
+
+    /// All digits modulo the prime of extended limb `j`, no block of them finished.
+    fn digit_row<'a>(&'a self, digits: &'a Digits<'_>, j: usize) -> DigitRow<'a> {
+        let prime = self.extended_prime(digits.level, j);
+        let mut row = DigitRow {
+            context: self,
+            digits,
+            prime,
+            work: self.uninit(digits.prepared.len()),
+        };
+        for d in row.foreign() {
+            self.digit_converter(digits.level, d).begin(
+                self.primes(),
+                prime,
+                digits.prepared[d].words(),
+                row.work.limb_mut(d),
+            );
+        }
+        row
+    }
+
+    /// Calls `f(block, all digits there modulo the prime of extended limb j, in NTT form)` for every block of
+    /// coefficients, right after the block was transformed. Meanwhile `row`, which `f` will read, is fetched.
+    pub(crate) fn with_digit_blocks(
+        &self,
+        digits: &Digits<'_>,
+        j: usize,
+        row: &KeyRow<'_>,
+        mut f: impl FnMut(Range<usize>, &[&[u64]]),
+    ) {
+        let n = self.n();
+        let mut digits = self.digit_row(digits, j);
+        let block = self.primes()[digits.prime].block(n);
+        for start in (0..n).step_by(block) {
+            digits.finish(start, row.from(start).first(block));
+            let block = start..start + block;
+            f(block.clone(), &digits.at(block));
+        }
     }
 
     /// Calls `f(all digits modulo the prime of extended limb j, in NTT form)`.
@@ -191,84 +282,12 @@ impl Context {
         j: usize,
         f: impl FnOnce(&[&[u64]]) -> T,
     ) -> T {
-        let prime = self.extended_prime(digits.level, j);
-        let count = digits.prepared.len();
-        let mut slices: Vec<&[u64]> = Vec::with_capacity(count);
-        let mut work: Poly<Eval>;
-        let mut room = if digits.extended.is_empty() {
-            work = self.uninit(count);
-            work.words_mut().chunks_mut(self.n())
-        } else {
-            [].chunks_mut(1)
-        };
-        for d in 0..count {
-            slices.push(if self.own_limb(prime, d) {
-                digits.poly.limb(prime)
-            } else if let Some(limb) = room.next() {
-                let prepared = digits.prepared[d].words();
-                self.digit_converter(digits.level, d).transform(
-                    self.primes(),
-                    prime,
-                    prepared,
-                    limb,
-                );
-                limb
-            } else {
-                digits.extended[d].limb(j)
-            });
-        }
-        f(&slices)
-    }
-
-    /// Calls `f(block, all digits there modulo the prime of extended limb j, in NTT form)` for every block of
-    /// coefficients, right after the block was transformed. Meanwhile `row`, which `f` will read, is fetched.
-    fn with_digit_blocks(
-        &self,
-        digits: &Digits<'_>,
-        j: usize,
-        row: &KeyRow<'_>,
-        mut f: impl FnMut(Range<usize>, &[&[u64]]),
-    ) {
         let n = self.n();
-        if !digits.extended.is_empty() {
-            return self.with_digits(digits, j, |x| f(0..n, x));
+        let mut digits = self.digit_row(digits, j);
+        for start in (0..n).step_by(self.primes()[digits.prime].block(n)) {
+            digits.finish(start, &[]);
         }
-        let prime = self.extended_prime(digits.level, j);
-        let ntt = &self.primes()[prime];
-        let count = digits.prepared.len();
-        let mut work: Poly<Eval> = self.uninit(count);
-        let foreign = |d: &usize| !self.own_limb(prime, *d);
-        for d in (0..count).filter(foreign) {
-            self.digit_converter(digits.level, d).begin(
-                self.primes(),
-                prime,
-                digits.prepared[d].words(),
-                work.limb_mut(d),
-            );
-        }
-        let block = ntt.block(n);
-        for start in (0..n).step_by(block) {
-            let ahead = row.from(start).first(block);
-            let share = ahead
-                .len()
-                .div_ceil((0..count).filter(foreign).count().max(1));
-            let mut ahead = ahead.chunks(share.max(1));
-            for d in (0..count).filter(foreign) {
-                ntt.finish_block(work.limb_mut(d), start, ahead.next().unwrap_or_default());
-            }
-            let block = start..start + block;
-            let x: Vec<&[u64]> = (0..count)
-                .map(|d| {
-                    let limb = if foreign(&d) {
-                        work.limb(d)
-                    } else {
-                        digits.poly.limb(prime)
-                    };
-                    &limb[block.clone()]
-                })
-                .collect();
-            f(block, &x);
-        }
+        f(&digits.at(0..n))
     }
 
     /// The row of a key for extended limb j of a polynomial at `level`.
@@ -280,110 +299,147 @@ impl Context {
         })
     }
 
-    /// Extended limb `j` of the pair (b, a)·digits + P·add modulo QP; `add` are up to two polynomials.
+    /// A block of extended limb `j` of the pair (b, a)·digits + P·add modulo QP, from the digits there; `add` are
+    /// up to two polynomials.
     fn key_product(
         &self,
-        digits: &Digits<'_>,
-        key: &KeySwitchKey,
-        add: &[&Poly<Eval>],
-        p: &[u64],
+        add: &Added<'_>,
         j: usize,
-        (out0, out1): (&mut [u64], &mut [u64]),
+        x: &[&[u64]],
+        key: &KeySwitchKey,
+        block: Range<usize>,
+        [out0, out1]: [&mut [u64]; 2],
     ) {
-        let m = self.modulus(self.extended_prime(digits.level, j));
-        let row = self.key_row(key, digits.level, j);
-        let added = if j < digits.level.limbs() {
-            add.len()
-        } else {
-            0
+        let level = add.level;
+        let m = self.modulus(self.extended_prime(level, j));
+        let row = self.key_row(key, level, j).from(block.start);
+        // P is zero modulo the special primes.
+        let (add, p) = match j < level.limbs() {
+            true => (add.polys, add.p[j]),
+            false => (&[][..], 0),
         };
-        let p = p.get(j).copied().unwrap_or(0);
-        self.with_digit_blocks(digits, j, &row, |block, x| {
-            let mut limbs: [&[u64]; 2] = [&[]; 2];
-            for (limb, c) in limbs.iter_mut().zip(&add[..added]) {
-                *limb = &c.limb(j)[block.clone()];
-            }
-            let (out0, out1) = (&mut out0[block.clone()], &mut out1[block.clone()]);
-            m.key_dot(out0, out1, x, &row.from(block.start), &limbs[..added], p);
-        });
+        let mut limbs: [&[u64]; 2] = [&[]; 2];
+        for (limb, c) in limbs.iter_mut().zip(add) {
+            *limb = &c.limb(j)[block.clone()];
+        }
+        m.key_dot(out0, out1, x, &row, &limbs[..add.len()], p);
     }
 
-    /// (b, a)·digits + P·add, divided by P and by the last `dropped` (0 or 1) primes of the level, permuted if
-    /// so asked.
+    /// For each of `switches` the two polynomials (b, a)·digits + P·add, divided by P and by the last `dropped` (0
+    /// or 1) primes of the level; all one after the other.
     ///
-    /// The limbs that are divided by come first. After that every limb of the result is computed from beginning
-    /// to end while its numbers are in the second cache, unless threads are to share fewer limbs than would
-    /// keep them all busy.
+    /// The limbs that are divided by come first. After that every limb of the results is computed from beginning
+    /// to end, block by block, while its numbers are in the second cache, unless threads are to share fewer limbs
+    /// than would keep them all busy.
     fn switch(
         &self,
         digits: &Digits<'_>,
-        key: &KeySwitchKey,
+        switches: &[Switch<'_>],
         add: &[&Poly<Eval>],
         dropped: usize,
-        permutation: Option<&Permutation>,
     ) -> Result<Vec<Poly<Eval>>> {
-        let n = self.n();
+        let level = digits.level;
         let down = self.down()?;
+        let add = Added {
+            polys: add,
+            p: &down.product,
+            level,
+        };
         let converter = if dropped == 0 {
             down
         } else {
-            self.down_rescale(digits.level)
+            self.down_rescale(level)
         };
-        let targets = digits.level.limbs() - dropped;
+        let targets = level.limbs() - dropped;
         let divisors = dropped + self.special();
         let split = self.is_parallel() && targets < LONG;
         // Divisors first, then, if split, the others.
         let limbs = if split { divisors + targets } else { divisors };
-        let mut products: [Poly<Eval>; 2] = [self.uninit(limbs), self.uninit(limbs)];
-        let [x0, x1] = &mut products;
-        let rows: Vec<_> = x0
-            .words_mut()
-            .chunks_mut(n)
-            .zip(x1.words_mut().chunks_mut(n))
-            .collect();
-        self.each(rows, |i, row| {
+        let many = |limbs| (0..2 * switches.len()).map(move |_| self.uninit(limbs));
+        let mut products: Vec<Poly<Eval>> = many(limbs).collect();
+        self.each(limbs_of_all(&mut products), |i, mut rows| {
             let j = if i < divisors {
                 targets + i
             } else {
                 i - divisors
             };
-            self.key_product(digits, key, add, &down.product, j, row);
+            let first = self.key_row(switches[0].key, level, j);
+            self.with_digit_blocks(digits, j, &first, |block, x| {
+                for (switch, halves) in switches.iter().zip(rows.chunks_exact_mut(2)) {
+                    if let [out0, out1] = halves {
+                        let out = [&mut out0[block.clone()], &mut out1[block.clone()]];
+                        self.key_product(&add, j, x, switch.key, block.clone(), out);
+                    }
+                }
+            });
         });
-        let parts = [&products[0], &products[1]];
+        let parts: Vec<&Poly<Eval>> = products.iter().collect();
         let prepared = self.prepare_all(&parts, converter, 0);
-        let mut out: Vec<Poly<Eval>> = vec![self.uninit(targets), self.uninit(targets)];
+        let mut out: Vec<Poly<Eval>> = many(targets).collect();
         if split {
-            let limbs: Vec<&mut [u64]> = out
-                .iter_mut()
-                .flat_map(|out| out.words_mut().chunks_mut(n))
-                .collect();
-            self.each(limbs, |i, out| {
+            let n = self.n();
+            let limbs = out.iter_mut().flat_map(|out| out.words_mut().chunks_mut(n));
+            self.each(limbs.collect(), |i, out| {
                 let (part, j) = (i / targets, i % targets);
                 let mut work: Poly<Eval> = self.uninit(1);
                 let (prepared, x) = (prepared[part].words(), products[part].limb(divisors + j));
+                let permutation = switches[part / 2].permutation.as_deref();
                 let work = work.words_mut();
                 converter.divide(self.primes(), j, prepared, x, permutation, work, out);
             });
-            return Ok(out);
-        }
-        if let [out0, out1] = &mut out[..] {
-            let rows: Vec<_> = out0
-                .words_mut()
-                .chunks_mut(n)
-                .zip(out1.words_mut().chunks_mut(n))
-                .collect();
-            self.each(rows, |j, (out0, out1)| {
-                let mut work: Poly<Eval> = self.uninit(3);
-                let (x0, rest) = work.words_mut().split_at_mut(n);
-                let (x1, work) = rest.split_at_mut(n);
-                self.key_product(digits, key, add, &down.product, j, (x0, x1));
-                for (part, x, out) in [(0, x0, out0), (1, x1, out1)] {
-                    let prepared = prepared[part].words();
-                    converter.divide(self.primes(), j, prepared, x, permutation, work, out);
-                }
+        } else {
+            drop(products);
+            self.each(limbs_of_all(&mut out), |j, rows| {
+                self.switch_limb(digits, switches, &add, (converter, &prepared), j, rows);
             });
         }
         Ok(out)
+    }
+
+    /// Limb `j` of every result of [`Self::switch`], when what they are divided by is prepared.
+    fn switch_limb(
+        &self,
+        digits: &Digits<'_>,
+        switches: &[Switch<'_>],
+        add: &Added<'_>,
+        (converter, prepared): (&Converter, &[Poly<Coeff>]),
+        j: usize,
+        mut outs: Vec<&mut [u64]>,
+    ) {
+        let n = self.n();
+        let level = digits.level;
+        let block = self.primes()[j].block(n);
+        let mut row = self.digit_row(digits, j);
+        let fits = size_of_val(row.work.words()) <= DIGITS_STAY;
+        let group = switches.len().min(if fits { 1 } else { 2 });
+        let mut work: Poly<Eval> = self.uninit(2 * group);
+        let mut products: Poly<Eval> = self.uninit(2);
+        let (x0, x1) = products.words_mut()[..2 * block].split_at_mut(block);
+        let groups = switches.chunks(group).zip(prepared.chunks(2 * group));
+        for (number, (switches, prepared)) in groups.enumerate() {
+            let outs = &mut outs[2 * group * number..];
+            for (prepared, work) in prepared.iter().zip(work.words_mut().chunks_mut(n)) {
+                converter.begin(self.primes(), j, prepared.words(), work);
+            }
+            for start in (0..n).step_by(block) {
+                if number == 0 {
+                    let first = self.key_row(switches[0].key, level, j);
+                    row.finish(start, first.from(start).first(block));
+                }
+                let range = start..start + block;
+                let x = row.at(range.clone());
+                for (i, switch) in switches.iter().enumerate() {
+                    let out = [&mut *x0, &mut *x1];
+                    self.key_product(add, j, &x, switch.key, range.clone(), out);
+                    for (part, x) in [(2 * i, &*x0), (2 * i + 1, &*x1)] {
+                        let permutation = switch.permutation.as_deref();
+                        let (work, out) = (work.limb_mut(part), &mut *outs[part]);
+                        let primes = self.primes();
+                        converter.finish_division(primes, j, start, x, permutation, work, out);
+                    }
+                }
+            }
+        }
     }
 
     /// Divides by P.
@@ -478,7 +534,11 @@ impl Context {
         let key = self.relinearization_key(keys, a.level)?;
         self.within_pool(|| {
             let digits = self.digits_of(&a.polys[2], a.level);
-            self.switch(&digits, key, &[&a.polys[0], &a.polys[1]], dropped, None)
+            let switch = Switch {
+                key,
+                permutation: None,
+            };
+            self.switch(&digits, &[switch], &[&a.polys[0], &a.polys[1]], dropped)
         })
     }
 
@@ -579,30 +639,30 @@ impl Context {
         a: &Ciphertext,
         maps: &[Option<(&KeySwitchKey, GaloisElement)>],
     ) -> Result<Vec<Ciphertext>> {
-        self.within_pool(|| {
-            let active = maps.iter().flatten().count();
-            let mut digits = None;
-            let mut out = Vec::with_capacity(maps.len());
-            for map in maps {
-                let Some((key, element)) = map else {
-                    out.push(a.clone());
-                    continue;
-                };
-                let digits = digits.get_or_insert_with(|| {
-                    let mut digits = self.digits_of(&a.polys[1], a.level);
-                    if active > 1 {
-                        self.extend(&mut digits);
-                    }
-                    digits
-                });
-                let permutation = self.permutation(*element);
-                out.push(Ciphertext {
-                    polys: self.switch(digits, key, &[&a.polys[0]], 0, Some(&permutation))?,
-                    ..self.shape_of(a)
-                });
-            }
-            Ok(out)
-        })
+        let switches: Vec<Switch<'_>> = maps
+            .iter()
+            .flatten()
+            .map(|&(key, element)| Switch {
+                key,
+                permutation: Some(self.permutation(element)),
+            })
+            .collect();
+        let mut moved = Vec::new();
+        if !switches.is_empty() {
+            moved = self.within_pool(|| {
+                let digits = self.digits_of(&a.polys[1], a.level);
+                self.switch(&digits, &switches, &[&a.polys[0]], 0)
+            })?;
+        }
+        let mut moved = moved.into_iter();
+        let all = maps.iter().map(|map| match map {
+            None => a.clone(),
+            Some(_) => Ciphertext {
+                polys: moved.by_ref().take(2).collect(),
+                ..self.shape_of(a)
+            },
+        });
+        Ok(all.collect())
     }
 
     /// Σ w_t·rotate(a, step_t): the copies share one decomposition and one division by P (double

@@ -401,6 +401,27 @@ fn everything_in_parallel_and_portable() {
     repertoire(parameters(11, 49, 4, 2), avx2, 512);
 }
 
+/// Bit for bit, with more blocks than one, rotations in groups and alone, and limbs shared among threads in both
+/// ways.
+#[test]
+fn hoisted_rotations_are_rotations() {
+    let steps = [1, 2, 5].map(RotationStep);
+    let options = Options::from_environment();
+    let mut b = bench(parameters(13, 49, 9, 2), &[1, 2, 5], options);
+    let x = b.encrypt(&sample(4096, 6), 8);
+    let alone = b.context.parallel(false);
+    for level in [8, 3] {
+        let x = alone.drop_level(&x, Level(level)).unwrap();
+        let expected = steps.map(|s| alone.rotate(&x, s, &b.keys).unwrap());
+        for c in [&alone, &b.context.parallel(true)] {
+            let hoisted = c.rotate_hoisted(&x, &steps, &b.keys).unwrap();
+            for (hoisted, expected) in hoisted.iter().zip(&expected) {
+                assert!(hoisted.to_bytes(c).unwrap() == expected.to_bytes(c).unwrap());
+            }
+        }
+    }
+}
+
 #[test]
 fn one_slot_behaves() {
     let mut b = bench(parameters(10, 49, 3, 1), &[], Options::default());

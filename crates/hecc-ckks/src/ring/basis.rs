@@ -135,18 +135,8 @@ impl Converter {
         }
     }
 
-    /// The prepared number modulo prime `j`, in NTT form.
-    pub(crate) fn transform(&self, primes: &[Ntt], j: usize, prepared: &[u64], out: &mut [u64]) {
-        #[cfg(target_arch = "x86_64")]
-        if let (Some(layout), Some(tables)) = (self.packed, primes[j].tables()) {
-            tables.forward_of(prepared, layout, self.conversion(primes, j), out);
-            return;
-        }
-        self.convert(primes, j, prepared, out);
-        primes[j].forward(out);
-    }
-
-    /// Begins [`Self::transform`]; [`Ntt::finish_block`] does the rest, block by block.
+    /// The prepared number modulo prime `j`, on the way to NTT form: [`Ntt::finish_block`] does the rest, block by
+    /// block.
     pub(crate) fn begin(&self, primes: &[Ntt], j: usize, prepared: &[u64], out: &mut [u64]) {
         #[cfg(target_arch = "x86_64")]
         if let Some(tables) = primes[j].tables() {
@@ -177,23 +167,40 @@ impl Converter {
         work: &mut [u64],
         out: &mut [u64],
     ) {
-        let c = self.inverse[j];
+        self.begin(primes, j, prepared, work);
+        let block = primes[j].block(x.len());
+        for (number, x) in x.chunks_exact(block).enumerate() {
+            self.finish_division(primes, j, number * block, x, permutation, work, out);
+        }
+    }
+
+    /// [`Self::divide`] for the block of coefficients from `start` on, after [`Self::begin`] on `work`: `x` is the
+    /// block alone, `out` the whole limb.
+    #[expect(clippy::too_many_arguments, reason = "the operands of one kernel")]
+    pub(crate) fn finish_division(
+        &self,
+        primes: &[Ntt],
+        j: usize,
+        start: usize,
+        x: &[u64],
+        permutation: Option<&Permutation>,
+        work: &mut [u64],
+        out: &mut [u64],
+    ) {
+        let factor = self.inverse[j];
         #[cfg(target_arch = "x86_64")]
-        if let (Some(layout), Some(tables)) = (self.packed, primes[j].tables()) {
-            let division = Division {
-                x,
-                factor: c,
-                targets: permutation.map(Permutation::targets),
-            };
-            let conversion = self.conversion(primes, j);
-            tables.divide(prepared, layout, conversion, &division, work, out);
+        if let Some(tables) = primes[j].tables() {
+            let targets = permutation.map(Permutation::targets);
+            let division = Division { x, factor, targets };
+            tables.finish_division(work, start, &division, out);
             return;
         }
-        self.transform(primes, j, prepared, work);
+        // The block is the limb.
+        primes[j].finish_block(work, start, &[]);
         let m = &primes[j].modulus;
         match permutation {
-            None => m.sub_mul_const_to(out, x, work, c),
-            Some(p) => p.sub_mul_const_to(m, out, x, work, c),
+            None => m.sub_mul_const_to(out, x, work, factor),
+            Some(p) => p.sub_mul_const_to(m, out, x, work, factor),
         }
     }
 

@@ -106,6 +106,7 @@ pub(crate) enum Conversion<'a> {
 /// How a limb is divided: out = (x − values)·factor/R, `targets` telling where the blocks of eight go and how
 /// each is permuted.
 pub(crate) struct Division<'a> {
+    /// The coefficients of the block that is divided.
     pub(crate) x: &'a [u64],
     pub(crate) factor: u64,
     pub(crate) targets: Option<(&'a [u32], &'a [u64])>,
@@ -210,21 +211,8 @@ impl Tables {
         }
     }
 
-    /// The values of what `conversion` makes of packed residues, canonical.
-    pub(crate) fn forward_of(
-        &self,
-        packed: &[u64],
-        layout: Layout,
-        conversion: Conversion<'_>,
-        out: &mut [u64],
-    ) {
-        assert!(out.len() == self.n());
-        let out = out.as_mut_ptr();
-        // SAFETY: as in `forward`.
-        unsafe { convert_transform(self, packed, layout, conversion, out, Canonical(out)) }
-    }
-
-    /// The stages above blocks of [`Self::forward_of`]; [`Self::finish_block`] does the rest.
+    /// The stages above blocks of the transform of what `conversion` makes of packed residues;
+    /// [`Self::finish_block`] does the rest.
     pub(crate) fn begin_of(
         &self,
         packed: &[u64],
@@ -258,28 +246,30 @@ impl Tables {
         }
     }
 
-    /// Divides a limb by subtracting the values of what `conversion` makes of packed residues.
-    pub(crate) fn divide(
+    /// [`Self::finish_block`] of what was converted from the primes that a limb is divided by, and the division
+    /// of the block: `out` is the whole limb.
+    pub(crate) fn finish_division(
         &self,
-        packed: &[u64],
-        layout: Layout,
-        conversion: Conversion<'_>,
-        division: &Division<'_>,
         work: &mut [u64],
+        start: usize,
+        division: &Division<'_>,
         out: &mut [u64],
     ) {
-        let n = self.n();
-        assert!(work.len() == n && out.len() == n && division.x.len() == n);
+        let (n, block) = (self.n(), self.block());
+        assert!(work.len() == n && out.len() == n && division.x.len() == block);
+        assert!(start.is_multiple_of(block) && start < n);
         let work = work.as_mut_ptr();
-        // SAFETY: as in `forward`; the lengths of all limbs were checked.
+        let range = start..start + block;
+        // SAFETY: as in `forward`; the lengths of all limbs were checked, and the range is one block.
         unsafe {
             let quotient = Divided {
                 x: division.x.as_ptr(),
+                start,
                 factor: _mm512_set1_epi64(division.factor as i64),
                 out: out.as_mut_ptr(),
             };
             match division.targets {
-                None => convert_transform(self, packed, layout, conversion, work, quotient),
+                None => by_mode!(self, block_range::<_, _>(self, range, work, quotient, &[])),
                 Some((target, within)) => {
                     assert!(8 * target.len() == n && 8 * within.len() == n);
                     let sink = Permuted {
@@ -287,7 +277,7 @@ impl Tables {
                         target: target.as_ptr(),
                         within: within.as_ptr(),
                     };
-                    convert_transform(self, packed, layout, conversion, work, sink);
+                    by_mode!(self, block_range::<_, _>(self, range, work, sink, &[]));
                 }
             }
         }
@@ -648,10 +638,12 @@ impl Sink for Canonical {
     }
 }
 
-/// See [`Tables::divide`].
+/// See [`Tables::finish_division`].
 #[derive(Clone, Copy)]
 struct Divided {
+    /// Of the places from `start` on.
     x: *const u64,
+    start: usize,
     factor: __m512i,
     out: *mut u64,
 }
@@ -661,7 +653,7 @@ impl Divided {
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
     unsafe fn value(self, k: K, i: usize, v: __m512i) -> __m512i {
         // SAFETY: passed on to the caller.
-        let x = unsafe { load(self.x.add(i)) };
+        let x = unsafe { load(self.x.add(i - self.start)) };
         // x − v + 2p is in (0, 3p).
         let difference = _mm512_sub_epi64(_mm512_add_epi64(x, k.q2), shrink(k, v));
         montgomery(k, difference, self.factor)
@@ -795,26 +787,6 @@ impl<const T: usize> Source for Combined<'_, T> {
     }
 }
 
-/// [`transform`] of what a conversion makes of packed residues.
-///
-/// # Safety
-/// n words at `work`; the sink takes n places.
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn convert_transform<D: Sink>(
-    t: &Tables,
-    packed: &[u64],
-    layout: Layout,
-    conversion: Conversion<'_>,
-    work: *mut u64,
-    sink: D,
-) {
-    // SAFETY: passed on to the caller.
-    unsafe {
-        convert_first(t, packed, layout, conversion, work);
-        by_mode!(t, blocks::<_, _>(t, t.n(), work, sink));
-    }
-}
-
 /// The stages above blocks of what a conversion makes of packed residues.
 ///
 /// # Safety
@@ -889,7 +861,7 @@ unsafe fn transform<D: Sink>(t: &Tables, work: *mut u64, sink: D) {
         if n > BLOCK {
             by_mode!(t, first::<_, _>(t, n, Words(work), work));
         }
-        by_mode!(t, blocks::<_, _>(t, n, work, sink));
+        by_mode!(t, block_range::<_, _>(t, 0..n, work, sink, &[]));
     }
 }
 
@@ -956,12 +928,9 @@ fn inner_stages(left: u32) -> u32 {
 #[repr(C, align(64))]
 struct Scratch(MaybeUninit<[u64; BLOCK]>);
 
-/// The stages of every block.
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn blocks<const MODE: u8, D: Sink>(t: &Tables, n: usize, work: *mut u64, sink: D) {
-    // SAFETY: passed on to the caller.
-    unsafe { block_range::<MODE, D>(t, 0..n, work, sink, &[]) }
-}
+/// Bytes of what is fetched ahead of which one line is asked for: the processor fetches those behind it by itself,
+/// and asking for each keeps other loads waiting.
+const FETCHED: usize = 256;
 
 /// The stages of the blocks of a range, while `ahead` is fetched to the second cache.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
@@ -1001,7 +970,7 @@ unsafe fn block_range<const MODE: u8, D: Sink>(
                 size >>= inner;
             }
             for i in 0..block / 64 {
-                for line in ahead.next().unwrap_or_default().chunks(64) {
+                for line in ahead.next().unwrap_or_default().chunks(FETCHED) {
                     _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
                 }
                 let at = (start / 64 + i) * last_words(MODE == LAZY);
