@@ -565,11 +565,16 @@ impl KeySink for Halves {
     }
 }
 
+/// How many blocks of eight ahead the targets of a permutation are fetched.
+const FAR: usize = 16;
+
 /// Permuted, times a weight, added to two sums.
 #[derive(Clone, Copy)]
 struct Scattered<'a> {
     sums: [*mut u64; 2],
     target: *const u32,
+    /// The last place of `target`.
+    last: usize,
     within: *const u64,
     weight: Factor<'a>,
 }
@@ -581,6 +586,13 @@ impl KeySink for Scattered<'_> {
         // SAFETY: the tables have an entry for every eight coefficients; targets are blocks of a limb, as long as
         // which the sums and the weight are.
         unsafe {
+            // Targets lie in an order that the processor does not foresee.
+            let far = LANES * *self.target.add((i / LANES + FAR).min(self.last)) as usize;
+            if let Factor::Limb(w) = self.weight {
+                _mm_prefetch::<_MM_HINT_T0>(w.as_ptr().add(far).cast());
+            }
+            _mm_prefetch::<_MM_HINT_T0>(self.sums[0].add(far).cast());
+            _mm_prefetch::<_MM_HINT_T0>(self.sums[1].add(far).cast());
             let to = LANES * *self.target.add(i / LANES) as usize;
             let within = _mm_cvtsi64_si128(*self.within.add(i / LANES) as i64);
             let within = _mm512_cvtepu8_epi64(within);
@@ -627,6 +639,7 @@ pub(crate) fn permuted_key_dot_add(
     let to = Scattered {
         sums: sums.map(<[u64]>::as_mut_ptr),
         target: target.as_ptr(),
+        last: target.len().saturating_sub(1),
         within: within.as_ptr(),
         weight,
     };
