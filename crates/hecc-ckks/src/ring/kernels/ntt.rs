@@ -275,6 +275,7 @@ impl Tables {
                     let sink = Permuted {
                         quotient,
                         target: target.as_ptr(),
+                        last: target.len() - 1,
                         within: within.as_ptr(),
                     };
                     by_mode!(self, block_range::<_, _>(self, range, work, sink, &[]));
@@ -674,6 +675,8 @@ impl Sink for Divided {
 struct Permuted {
     quotient: Divided,
     target: *const u32,
+    /// The last place of `target`.
+    last: usize,
     within: *const u64,
 }
 
@@ -683,6 +686,8 @@ impl Sink for Permuted {
     unsafe fn store(self, k: K, i: usize, v: __m512i) {
         // SAFETY: the tables have an entry for every eight places, and targets are blocks of the limb.
         unsafe {
+            let far = *self.target.add((i / 8 + 16).min(self.last)) as usize;
+            _mm_prefetch::<_MM_HINT_T0>(self.quotient.out.add(8 * far).cast());
             let value = self.quotient.value(k, i, v);
             let within = _mm_cvtsi64_si128(*self.within.add(i / 8) as i64);
             let value = _mm512_permutexvar_epi64(_mm512_cvtepu8_epi64(within), value);
