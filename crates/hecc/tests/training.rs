@@ -159,6 +159,34 @@ fn encrypted_training_gives_the_weights_of_plain_training() {
 }
 
 #[test]
+fn precomputed_products_halve_the_levels_of_training() {
+    let dir = tempfile::tempdir().unwrap();
+    for steps in [2u64, 4] {
+        let compile = |attribute: &str| {
+            let text = program(steps as usize, 16, 13, 2.0, attribute);
+            fs::write(dir.path().join("train.hec"), text).unwrap();
+            run(dir.path(), &["compile", "train.hec", "--format", "json"])
+        };
+        let plain = compile("");
+        assert!(plain["levels"].as_u64().unwrap() < 4 * steps);
+        for (inputs, levels) in [(2, 5 * steps / 2 + 1), (4, 2 * steps + 2)] {
+            let low = compile(&format!(
+                "@precompute(degree = 2, inputs = {inputs}.0) @precision(12)"
+            ));
+            let number = |path: &str| low.pointer(path).unwrap().as_u64().unwrap();
+            assert!(number("/levels") <= levels, "{steps}: {low}");
+            assert!(number("/depth") <= 2 * steps + 1, "{steps}: {low}");
+            let most = inputs * number("/precompute/inputs_without");
+            assert!(number("/encrypted_inputs/count") <= most, "{steps}: {low}");
+            assert!(low["precision_bits"].as_f64().unwrap() >= 12.0, "{low}");
+            let sent = low["precompute"]["sent"].as_array().unwrap();
+            let gram = |s: &Value| s["value"].as_str().unwrap().contains("Z[1] @ Z[0]'");
+            assert!(sent.iter().any(gram), "{steps}: {low}");
+        }
+    }
+}
+
+#[test]
 fn minibatches_of_a_thousand_samples_take_few_ciphertexts() {
     let dir = tempfile::tempdir().unwrap();
     let text = program(4, 1024, 197, 8.0, "");
@@ -242,7 +270,7 @@ circuit centre(x: secret real[{rows}, 14, 14] in [0, 1]) -> m: real[196] in [0, 
         "@precompute(degree = 2, inputs = 2.0)",
     );
     assert!(error < 1e-3, "{error}");
-    assert!(report["levels"].as_u64().unwrap() <= 24);
+    assert!(report["levels"].as_u64().unwrap() <= 16);
     let accuracy = |w: &[f64]| {
         let right = test.iter().filter(|z| dot(z, w) > 0.0).count();
         100.0 * right as f64 / test.len() as f64

@@ -227,17 +227,19 @@ fn draw(rng: &mut impl Rng, n: usize) -> Vec<f64> {
 
 fn options() -> Vec<LayoutOptions> {
     let all = [
-        (Strategy::Auto, 1 << 15),
-        (Strategy::Elements, 1),
-        (Strategy::Packed, 1 << 15),
-        (Strategy::Packed, 4),
-        (Strategy::Tiles, 1 << 15),
-        (Strategy::Tiles, 16),
-        (Strategy::Tiles, 4),
+        (Strategy::Auto, 1 << 15, None),
+        (Strategy::Elements, 1, None),
+        (Strategy::Packed, 1 << 15, None),
+        (Strategy::Packed, 4, None),
+        (Strategy::Tiles, 1 << 15, None),
+        (Strategy::Tiles, 16, None),
+        (Strategy::Tiles, 16, Some(3)),
+        (Strategy::Tiles, 4, None),
     ];
-    all.map(|(strategy, max_slots)| LayoutOptions {
+    all.map(|(strategy, max_slots, max_inputs)| LayoutOptions {
         strategy,
         max_slots,
+        max_inputs,
         ..LayoutOptions::default()
     })
     .to_vec()
@@ -807,6 +809,31 @@ fn training_takes_four_levels_a_minibatch_and_two_and_a_half_reassociated() {
     }
     agree(&minibatches(2, 3, 5, false), 7, "minibatches");
     agree(&minibatches(3, 4, 6, true), 8, "minibatches, re-associated");
+}
+
+#[test]
+fn inputs_are_packed_once_where_few_are_allowed() {
+    for k in [2usize, 3, 4] {
+        let circuit = minibatches(k, 8, 13, true);
+        let free = lower(&circuit, &LayoutOptions::default()).unwrap();
+        // minibatches, their products, and the start
+        let least = k + (k - 1) + 2;
+        assert!(free.inputs.len() > least + 1, "{k}: nothing to be saved");
+        let few = LayoutOptions {
+            max_inputs: Some(least + 1),
+            ..LayoutOptions::default()
+        };
+        let bounded = lower(&circuit, &few).unwrap();
+        assert!(bounded.inputs.len() <= least + 1, "{k}");
+        assert!(levels(&bounded) <= levels(&free) + 2, "{k}");
+    }
+    // a limit that nothing keeps is no error
+    let none = LayoutOptions {
+        max_inputs: Some(1),
+        ..LayoutOptions::default()
+    };
+    let circuit = minibatches(2, 3, 5, true);
+    assert!(lower(&circuit, &none).unwrap().inputs.len() > 1);
 }
 
 /// What AWS HIT takes for its operations on encrypted matrices and vectors (its README: levels).

@@ -519,3 +519,103 @@ fn describe(circuit: &Circuit<Tensor>, id: NodeId, deep: usize) -> String {
         _ => "value".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hecc_ir::graph::Module;
+    use hecc_ir::tensor::{Precompute, Shape};
+
+    use super::*;
+    use crate::tensor::balance::by_levels;
+    use crate::tensor::check::Reference;
+    use crate::tensor::testing::Program;
+
+    /// Sums over j of (0.3 G ∘ s)ᵢⱼ s ⱼ + 0.7 Gᵢⱼ with G = A Bᵀ.
+    fn multiples() -> Circuit<Tensor> {
+        let mut p = Program::new();
+        let (a, b) = (
+            p.input(Secrecy::Secret, &[4, 6]),
+            p.input(Secrecy::Secret, &[4, 6]),
+        );
+        let s = p.input(Secrecy::Secret, &[4]);
+        let square = p.mul(s, s);
+        let back = p.op(TensorOp::Transpose([1, 0].into_iter().collect()), &[b]);
+        let g = p.op(TensorOp::MatMul, &[a, back]);
+        let spread = |p: &mut Program, id: NodeId| {
+            p.op(TensorOp::Broadcast(Shape::from_slice(&[4, 4])), &[id])
+        };
+        let scaled = |p: &mut Program, c: f64| {
+            let c = p.num(c);
+            let c = spread(p, c);
+            p.mul(c, g)
+        };
+        let (first, second) = (scaled(&mut p, 0.3), scaled(&mut p, 0.7));
+        let (s, square) = (spread(&mut p, s), spread(&mut p, square));
+        let x = p.mul(first, s);
+        let x = p.mul(x, square);
+        let x = p.add(x, second);
+        let x = p.op(TensorOp::Sum([1].into_iter().collect()), &[x]);
+        p.output(x);
+        let mut circuit = p.circuit;
+        circuit.meta.precompute = Some(Precompute {
+            degree: 2,
+            inputs: 2.0,
+        });
+        circuit
+    }
+
+    #[test]
+    fn of_several_multiples_one_is_sent() {
+        let circuit = multiples();
+        let alone = ciphertexts(&without_attribute(&circuit));
+        for most in [alone + 1, alone + 4] {
+            let sent = choose(&circuit, most, f64::INFINITY, by_levels);
+            let names: Vec<String> = sent.iter().map(|s| describe(&circuit, *s, 0)).collect();
+            let products = names.iter().filter(|n| n.contains('@')).count();
+            assert_eq!(products, 1, "{names:?}");
+            let parts = split(&circuit, &sent);
+            Reference::new(&Module::single(circuit.clone()))
+                .compare_split(&parts.client, &parts.server)
+                .expect("means the same");
+            let left = cost::cost(&parts.server);
+            assert!(left.levels < cost::cost(&without_attribute(&circuit)).levels);
+        }
+    }
+
+    fn without_attribute(circuit: &Circuit<Tensor>) -> Circuit<Tensor> {
+        let mut plain = circuit.clone();
+        plain.meta.precompute = None;
+        plain
+    }
+
+    #[test]
+    fn the_evaluator_gets_no_more_work_than_is_allowed() {
+        let circuit = multiples();
+        let heavy = cost::cost(&without_attribute(&circuit)).work;
+        let sent = choose(&circuit, usize::MAX, heavy - 1.0, by_levels);
+        let left = cost::cost(&split(&circuit, &sent).server);
+        assert!(!sent.is_empty() && left.work < heavy, "{}", left.work);
+    }
+
+    #[test]
+    fn every_multiple_stands_for_the_others() {
+        let circuit = multiples();
+        let ids: Vec<NodeId> = circuit
+            .graph
+            .ids()
+            .filter(|id| {
+                multiple(&circuit, *id)
+                    .is_some_and(|(_, of)| *circuit.graph.op(of) == TensorOp::MatMul)
+            })
+            .collect();
+        assert_eq!(ids.len(), 2);
+        for id in ids {
+            let parts = split(&circuit, &[id]);
+            Reference::new(&Module::single(circuit.clone()))
+                .compare_split(&parts.client, &parts.server)
+                .expect("means the same");
+            let server = &parts.server.graph;
+            assert!(server.ids().all(|id| *server.op(id) != TensorOp::MatMul));
+        }
+    }
+}
