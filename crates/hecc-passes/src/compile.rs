@@ -330,17 +330,20 @@ fn compile_beside(
 ) -> Result<Compiled, Vec<Diagnostic>> {
     let source = module.entry();
     let span = source.meta.span;
-    let (flat, passes) = pipeline::optimize(
+    let (mut flat, mut passes) = pipeline::optimize(
         module,
         &options.passes,
         Some(&mut |name: &str, m: &Module<Tensor>| observer(name, Stage::Tensor(m))),
     )
     .map_err(|e| vec![refusal(e, span)])?;
     let (slots, sent) = match flat.meta.precompute {
-        None => (
-            layout::lower(&flat, &layout_options(options)).map_err(|d| vec![d])?,
-            None,
-        ),
+        None => {
+            let mut slots = layout::lower(&flat, &layout_options(options)).map_err(|d| vec![d])?;
+            if let Some(other) = plainer(module, options, &flat, &slots, observer)? {
+                (flat, passes, slots) = other;
+            }
+            (slots, None)
+        }
         Some(allowed) => precompute::lower(module, &flat, allowed, options)
             .map(|(slots, sent)| (slots, Some(sent)))?,
     };
@@ -471,6 +474,52 @@ fn compile_beside(
         report,
         diagnostics,
     })
+}
+
+/// Programs of more operations are lowered in one form only.
+const COMPARED_MAX: usize = 1 << 14;
+
+/// What a program is before scale management, and how it came about.
+type Lowered = (Circuit<Tensor>, Vec<PassReport>, Circuit<Slots>);
+
+/// The program without what makes it shallower at as many levels, if that is another and goes before
+/// once it is laid out: masks may cost what the tensor passes have saved.
+fn plainer(
+    module: &Module<Tensor>,
+    options: &CompileOptions,
+    flat: &Circuit<Tensor>,
+    slots: &Circuit<Slots>,
+    observer: &mut dyn FnMut(&str, Stage<'_>),
+) -> Result<Option<Lowered>, Vec<Diagnostic>> {
+    let passes = &options.passes;
+    if passes.opt_level < 2 || !passes.shallow || flat.graph.len() > COMPARED_MAX {
+        return Ok(None);
+    }
+    let span = module.entry().meta.span;
+    let plain = pipeline::Options {
+        shallow: false,
+        ..*passes
+    };
+    let run = |observer: Option<pipeline::Observer<'_>>| {
+        pipeline::optimize(module, &plain, observer).map_err(|e| vec![refusal(e, span)])
+    };
+    let (other, _) = run(None)?;
+    if other == *flat {
+        return Ok(None);
+    }
+    let layout = layout_options(options);
+    let lowered = layout::lower(&other, &layout).map_err(|d| vec![d])?;
+    let (now, then) = (
+        layout::judged(slots, &layout),
+        layout::judged(&lowered, &layout),
+    );
+    if layout::program_better(&now, &then, passes.objective, passes.growth()) {
+        return Ok(None);
+    }
+    let (other, reports) = run(Some(&mut |name: &str, m: &Module<Tensor>| {
+        observer(name, Stage::Tensor(m));
+    }))?;
+    Ok(Some((other, reports, lowered)))
 }
 
 /// The layout's options: its objective and its times are those of the compilation.

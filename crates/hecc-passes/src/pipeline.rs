@@ -47,6 +47,8 @@ pub struct Options {
     pub verify: bool,
     /// What is minimised.
     pub objective: Objective,
+    /// Whether what is second in the objective, depth where levels are first, is worth work, too.
+    pub shallow: bool,
     /// Most nodes of the unrolled program.
     pub node_limit: usize,
 }
@@ -57,6 +59,7 @@ impl Default for Options {
             opt_level: 2,
             verify: false,
             objective: Objective::Levels,
+            shallow: true,
             node_limit: 1_000_000,
         }
     }
@@ -200,7 +203,8 @@ pass!(
 pass!(
     /// [`matrix::matrix`].
     Matrix, "matrix", false, |c, context| {
-        matrix::matrix(c, context.options.key(), context.work_limit)
+        let options = &context.options;
+        matrix::matrix(c, options.key(), options.shallow, context.work_limit)
     }
 );
 

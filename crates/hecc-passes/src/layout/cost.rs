@@ -111,6 +111,30 @@ impl Estimate {
     }
 }
 
+/// Whether a program with `found` goes before one with `other`: as layouts are compared, but at as many
+/// levels less depth is worth `growth` times the work.
+pub(crate) fn program_better(
+    found: &Estimate,
+    other: &Estimate,
+    objective: Objective,
+    growth: f64,
+) -> bool {
+    if objective == Objective::Levels && found.levels == other.levels && found.depth != other.depth
+    {
+        let (less, more) = if found.depth < other.depth {
+            (found, other)
+        } else {
+            (other, found)
+        };
+        return if less.work <= growth * more.work {
+            found.depth < other.depth
+        } else {
+            found.work <= other.work
+        };
+    }
+    found.better(other, objective)
+}
+
 struct Estimator<'a> {
     graph: &'a Graph<Slots>,
     circuit: &'a Circuit<Slots>,

@@ -27,8 +27,8 @@ use hecc_params::CostModel;
 
 use crate::pipeline::Objective;
 
-pub(crate) use cost::ring_for;
 pub use cost::{Estimate, estimate};
+pub(crate) use cost::{program_better, ring_for};
 pub(crate) use public::range_of;
 pub use tidy::tidy;
 

@@ -79,14 +79,16 @@ pub(crate) struct Plan {
 }
 
 /// What is known of a slots node before factors are settled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Info {
     height: u32,
     rank: u8,
     /// The factor it has when nobody asks for another.
     factor: f64,
-    /// Whether any other factor can be had at no level.
+    /// Whether any other factor up to `most` can be had at no level.
     free: bool,
+    /// The largest such factor: beyond it what is multiplied up would be held at too small a scale.
+    most: f64,
     /// Only for sums: all terms are multiplied up, because no unit was found.
     general: bool,
 }
@@ -97,6 +99,21 @@ const MOST_GROWTH: f64 = 16384.0;
 const MOST_DENOMINATOR: u32 = 1024;
 /// A free value is held at most this much smaller than one.
 const SMALL_FACTOR: f64 = 1.0 / 256.0;
+/// A factor may exceed the magnitude of what is brought to it by this much: its scale is so much
+/// smaller than usual, and so are the bits that it keeps.
+const MOST_FACTOR: f64 = 4096.0;
+/// A factor that could stay small is made larger by this much at once, at most.
+const MOST_RAISE: f64 = 64.0;
+/// Where all terms of a sum wait in one factor, and products follow, what is encoded may be larger
+/// than the value by this much; beyond, the sum takes a level and is rid of it. Powers of a factor
+/// that is carried on may take more of the modulus than that level, or less: all are tried.
+const MOST_WAITING: [f64; 2] = [f64::INFINITY, 8192.0];
+/// A sum is not rid of a factor smaller than this: what multiplies it up would have too few bits.
+const LEAST_RID: f64 = 1.0 / 1_048_576.0;
+/// Bits of the scale that plans are compared at.
+const COMPARED_AT: f64 = 40.0;
+/// Bits of the modulus that a level more must save in all.
+const ROOM_WORTH: f64 = 3.0 * COMPARED_AT;
 /// Two reals this near, relatively, are taken for the same: far below any scale's rounding.
 const NEAR: f64 = 1.0 / (1u64 << 40) as f64;
 
@@ -207,21 +224,51 @@ fn uniform(circuit: &Circuit<Slots>, c: Coefficient) -> Coefficient {
 
 /// Plans a slots circuit. `ranges` are those of its nodes.
 pub(crate) fn plan(circuit: &Circuit<Slots>, ranges: &[Interval]) -> Plan {
-    let infos = heights(circuit, ranges);
-    let factors = settle(circuit, &infos);
-    let (steps, outputs) = build(circuit, &infos, &factors);
-    let (levels, depth) = place(&steps, &outputs);
-    Plan {
-        steps,
-        outputs,
-        levels,
-        depth,
+    let mut best: Option<(f64, Plan)> = None;
+    let mut last: Option<Vec<Info>> = None;
+    for waiting in MOST_WAITING {
+        let infos = heights(circuit, ranges, waiting);
+        if last.as_ref() == Some(&infos) {
+            continue;
+        }
+        last = Some(infos.clone());
+        let factors = settle(circuit, &infos, ranges);
+        let (steps, outputs) = build(circuit, &infos, &factors);
+        let (levels, depth) = place(&steps, &outputs);
+        let plan = Plan {
+            steps,
+            outputs,
+            levels,
+            depth,
+        };
+        let bits = modulus_bits(&plan, ranges);
+        // The fewest levels, unless carrying factors on takes the room of several.
+        if best
+            .as_ref()
+            .is_none_or(|(least, _)| bits + ROOM_WORTH <= *least)
+        {
+            best = Some((bits, plan));
+        }
     }
+    best.expect("one plan at least").1
+}
+
+/// Bits of the modulus that a plan needs, special primes aside.
+fn modulus_bits(plan: &Plan, ranges: &[Interval]) -> f64 {
+    let steps = plan.steps.iter().zip(&plan.levels);
+    let first = steps
+        .map(|(step, level)| {
+            let size = ranges[step.node.index()].magnitude() / step.factor;
+            size.log2() + COMPARED_AT * (f64::from(step.rank) - f64::from(*level))
+        })
+        .fold(COMPARED_AT, f64::max);
+    first + COMPARED_AT * f64::from(plan.depth)
 }
 
 /// Forward: the least height of every node, and whether its factor is free.
-fn heights(circuit: &Circuit<Slots>, ranges: &[Interval]) -> Vec<Info> {
+fn heights(circuit: &Circuit<Slots>, ranges: &[Interval], waiting: f64) -> Vec<Info> {
     let graph = &circuit.graph;
+    let multiplied = multiplied(circuit);
     let mut uses = graph.use_counts();
     for (o, _) in &circuit.outputs {
         uses[o.index()] += 1;
@@ -231,25 +278,42 @@ fn heights(circuit: &Circuit<Slots>, ranges: &[Interval]) -> Vec<Info> {
     for id in graph.ids() {
         let operands = graph.operands(id);
         let of = |o: NodeId| infos[o.index()];
+        let size = ranges[id.index()].magnitude();
         let mut info = match shape(circuit, id) {
-            Shape::Sum(terms) => sum_info(&terms, &infos, ranges, ranges[id.index()]),
+            Shape::Sum(terms) => {
+                let waiting = if multiplied[id.index()] {
+                    waiting
+                } else {
+                    f64::INFINITY
+                };
+                sum_info(&terms, &infos, ranges, ranges[id.index()], waiting)
+            }
             Shape::AddPlain(o, ..) => of(o),
-            Shape::MulPlain(o, _) => Info {
+            Shape::MulPlain(o, p) => Info {
                 height: of(o).height + 1,
                 rank: 2,
                 factor: of(o).factor,
                 free: true,
+                most: of(o).factor
+                    * most_factor(circuit.meta.plains[p.0 as usize].range.magnitude(), 1.0),
                 general: false,
             },
             Shape::Other => match graph.op(id) {
                 SlotsOp::Mul => {
                     let (a, b) = (of(operands[0]), of(operands[1]));
+                    let ways = ways(operands[0], operands[1], &infos, ranges);
+                    let ways = if operands[0] == operands[1] {
+                        [None; 3]
+                    } else {
+                        ways
+                    };
+                    let most = ways.iter().flatten().map(|w| w.most);
                     Info {
                         height: a.height.max(b.height) + 1,
                         rank: 2,
                         factor: a.factor * b.factor,
-                        free: operands[0] != operands[1]
-                            && (a.height != b.height || a.free || b.free),
+                        free: ways.iter().any(Option::is_some),
+                        most: most.fold(a.factor * b.factor, f64::max),
                         general: false,
                     }
                 }
@@ -260,6 +324,7 @@ fn heights(circuit: &Circuit<Slots>, ranges: &[Interval]) -> Vec<Info> {
                         rank: 2,
                         factor: a.factor * a.factor,
                         free: a.free,
+                        most: a.most * a.most,
                         general: false,
                     }
                 }
@@ -267,31 +332,100 @@ fn heights(circuit: &Circuit<Slots>, ranges: &[Interval]) -> Vec<Info> {
                     rank: 1,
                     ..of(operands[0])
                 },
-                SlotsOp::Input(i) => Info {
-                    height: 0,
-                    rank: 1,
-                    factor: input_factor(super::ranges::input_range(&circuit.inputs[*i as usize])),
-                    free: false,
-                    general: false,
-                },
+                SlotsOp::Input(i) => {
+                    let range = super::ranges::input_range(&circuit.inputs[*i as usize]);
+                    known(0, 1, input_factor(range))
+                }
                 SlotsOp::Plain(_)
                 | SlotsOp::Add
                 | SlotsOp::Sub
                 | SlotsOp::Neg
-                | SlotsOp::LinComb(_) => Info {
-                    height: 0,
-                    rank: 1,
-                    factor: 1.0,
-                    free: false,
-                    general: false,
-                },
+                | SlotsOp::LinComb(_) => known(0, 1, 1.0),
             },
         };
+        // What is multiplied up anyhow may be brought to any scale.
+        if info.general {
+            info.most = most_factor(size, info.factor);
+        }
         // One version of a value only: who shares it takes it as it is.
         info.free &= uses[id.index()] == 1 || rungs[id.index()];
         infos.push(info);
     }
     infos
+}
+
+/// A value that has one factor only.
+fn known(height: u32, rank: u8, factor: f64) -> Info {
+    Info {
+        height,
+        rank,
+        factor,
+        free: false,
+        most: factor,
+        general: false,
+    }
+}
+
+/// The largest factor to which a value of this magnitude is brought.
+fn most_factor(size: f64, factor: f64) -> f64 {
+    if size.is_finite() {
+        factor.max(MOST_FACTOR * size)
+    } else {
+        factor
+    }
+}
+
+/// A way to give a product another factor.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    /// Which operand takes it.
+    operand: u8,
+    /// By being multiplied up before; else it is free itself.
+    adjust: bool,
+    /// The largest factor of the product.
+    most: f64,
+}
+
+/// The ways of a product, those that cost nothing first.
+fn ways(a: NodeId, b: NodeId, infos: &[Info], ranges: &[Interval]) -> [Option<Way>; 3] {
+    let (x, y) = (infos[a.index()], infos[b.index()]);
+    let free = |operand: u8, own: Info, other: Info| {
+        own.free.then_some(Way {
+            operand,
+            adjust: false,
+            most: own.most * other.factor,
+        })
+    };
+    let adjusted = |operand: u8, own: (NodeId, Info), other: Info| Way {
+        operand,
+        adjust: true,
+        most: most_factor(ranges[own.0.index()].magnitude(), own.1.factor) * other.factor,
+    };
+    let slack = match x.height.cmp(&y.height) {
+        std::cmp::Ordering::Less => Some(adjusted(0, (a, x), y)),
+        std::cmp::Ordering::Greater => Some(adjusted(1, (b, y), x)),
+        std::cmp::Ordering::Equal => None,
+    };
+    [free(0, x, y), free(1, y, x), slack]
+}
+
+/// Values that a product of ciphertexts depends on.
+fn multiplied(circuit: &Circuit<Slots>) -> Vec<bool> {
+    let graph = &circuit.graph;
+    let mut out = vec![false; graph.len()];
+    for id in graph.ids().rev() {
+        let operands = graph.operands(id);
+        let cipher = |o: &NodeId| *graph.ty(*o) == SlotsType::Cipher;
+        let product = match graph.op(id) {
+            SlotsOp::Mul => operands.iter().all(cipher),
+            SlotsOp::Square => true,
+            _ => false,
+        };
+        for o in operands {
+            out[o.index()] |= product || out[id.index()];
+        }
+    }
+    out
 }
 
 /// Values with two users that want the same of them: a sum, and a rotation for that sum alone.
@@ -329,6 +463,7 @@ fn sum_info(
     infos: &[Info],
     ranges: &[Interval],
     range: Interval,
+    waiting: f64,
 ) -> Info {
     let mut height = 0;
     for (o, c) in terms {
@@ -338,6 +473,8 @@ fn sum_info(
     let mut rank = 2;
     let mut fixed = Vec::new();
     let mut defaults = Vec::new();
+    // The largest unit that all free terms can be brought to.
+    let mut most = f64::INFINITY;
     let mut encoded: f64 = 1.0;
     for (o, c) in terms {
         let info = infos[o.index()];
@@ -354,7 +491,9 @@ fn sum_info(
         if value.0 != 0.0 {
             let a = value.0.abs() * info.factor;
             defaults.push(a);
-            if !info.free {
+            if info.free {
+                most = most.min(value.0.abs() * info.most);
+            } else {
                 fixed.push(a);
             }
         }
@@ -368,12 +507,18 @@ fn sum_info(
     };
     // One factor that is common to all makes nothing larger.
     let single = defaults.windows(2).all(|w| near(w[0], w[1]));
-    let least = if single { f64::MIN_POSITIVE } else { least };
+    let waiting = if size.is_finite() && defaults.iter().all(|f| *f >= LEAST_RID) {
+        (size / waiting).max(f64::MIN_POSITIVE)
+    } else {
+        f64::MIN_POSITIVE
+    };
+    let least = if single { waiting } else { least };
     let known = |unit: f64, free: bool| Info {
         height,
         rank,
         factor: unit,
         free,
+        most: if free { most.max(unit) } else { unit },
         general: false,
     };
     if defaults.is_empty() {
@@ -381,7 +526,10 @@ fn sum_info(
         let runtime = terms.iter().any(|(o, c)| {
             matches!(c, Coefficient::Plain(_)) && infos[o.index()].height + 1 == height
         });
-        return known(1.0, runtime);
+        return Info {
+            most: most_factor(size, 1.0),
+            ..known(1.0, runtime)
+        };
     }
     if let Some(unit) = common_unit(&defaults, least) {
         // What is free need not wait in a small factor, which powers would make smaller yet.
@@ -390,13 +538,17 @@ fn sum_info(
         } else {
             SMALL_FACTOR
         };
+        let usual = usual.min(most).min(MOST_RAISE * unit);
         let small = fixed.is_empty() && unit < usual;
         return known(if small { usual } else { unit }, fixed.is_empty());
     }
     let unit = if fixed.is_empty() {
-        Some(1.0)
+        Some(most.min(1.0)).filter(|unit| *unit >= waiting)
     } else {
+        // A part of the unit where a free term cannot take the whole.
         common_unit(&fixed, least)
+            .map(|unit| unit / (unit / most).ceil().max(1.0))
+            .filter(|unit| *unit >= least)
     };
     match unit {
         Some(unit) => known(unit, fixed.is_empty()),
@@ -405,6 +557,7 @@ fn sum_info(
             rank: 2,
             factor: 1.0,
             free: true,
+            most: 1.0,
             general: true,
         },
     }
@@ -419,7 +572,7 @@ struct Settled {
 }
 
 /// Backward: who is free takes the factor that its one user wants.
-fn settle(circuit: &Circuit<Slots>, infos: &[Info]) -> Vec<Settled> {
+fn settle(circuit: &Circuit<Slots>, infos: &[Info], ranges: &[Interval]) -> Vec<Settled> {
     let graph = &circuit.graph;
     let mut out: Vec<Settled> = infos
         .iter()
@@ -462,14 +615,27 @@ fn settle(circuit: &Circuit<Slots>, infos: &[Info]) -> Vec<Settled> {
                     if near(factor, ia.factor * ib.factor) {
                         continue;
                     }
-                    if ia.free {
-                        out[a.index()].factor = factor / ib.factor;
-                    } else if ib.free {
-                        out[b.index()].factor = factor / ia.factor;
-                    } else if ia.height < ib.height {
-                        out[id.index()].adjust = Some((0, factor / ib.factor));
+                    let ways = ways(a, b, infos, ranges);
+                    // The first that can, else the one that comes nearest.
+                    let enough = ways
+                        .iter()
+                        .flatten()
+                        .find(|w| w.most * (1.0 + NEAR) >= factor);
+                    let largest = || {
+                        let ways = ways.iter().flatten();
+                        ways.max_by(|v, w| v.most.total_cmp(&w.most))
+                    };
+                    let Some(way) = enough.or_else(largest) else {
+                        continue;
+                    };
+                    let (own, to) = match way.operand {
+                        0 => (a, factor / ib.factor),
+                        _ => (b, factor / ia.factor),
+                    };
+                    if way.adjust {
+                        out[id.index()].adjust = Some((way.operand, to));
                     } else {
-                        out[id.index()].adjust = Some((1, factor / ia.factor));
+                        out[own.index()].factor = to;
                     }
                 }
                 SlotsOp::Square => {

@@ -40,6 +40,8 @@ use super::cost::{self, Fact};
 
 /// Most steps of taking a value apart, for each level aimed at.
 const FUEL: usize = 128;
+/// Most parts of a sum that let it take more steps.
+const PARTS: usize = 15;
 /// Most terms that a value is taken apart into.
 const TERMS: usize = 64;
 /// Most steps in a program, for each of its nodes.
@@ -59,31 +61,27 @@ const MONIC: f64 = 1024.0;
 
 /// Rewrites critical values once: with products of matrices if the work stays within the limit,
 /// else without.
-pub fn matrix(circuit: &Circuit<Tensor>, key: Key, work_limit: f64) -> Circuit<Tensor> {
+pub fn matrix(
+    circuit: &Circuit<Tensor>,
+    key: Key,
+    shallow: bool,
+    work_limit: f64,
+) -> Circuit<Tensor> {
     if circuit.meta.keep {
         return circuit.clone();
     }
     let sunk = sink(circuit);
     let circuit = sunk.as_ref().unwrap_or(circuit);
-    let mut best: Option<((u32, u32), Circuit<Tensor>)> = None;
-    for grow in [true, false] {
-        let Some(out) = rewrite(circuit, key, grow) else {
-            break;
-        };
-        let cost = cost::cost(&out);
-        let value = key(Fact {
-            depth: cost.depth,
-            level: cost.levels,
-            ..Fact::default()
-        });
-        if cost.work <= work_limit && best.as_ref().is_none_or(|b| value < b.0) {
-            best = Some((value, out));
+    for (grow, both) in [(true, true), (true, false), (false, true), (false, false)] {
+        if both && !shallow {
+            continue;
         }
-        if best.is_some() {
-            break;
+        match rewrite(circuit, key, grow, both) {
+            Some(out) if cost::cost(&out).work <= work_limit => return out,
+            _ => {}
         }
     }
-    best.map_or_else(|| circuit.clone(), |b| b.1)
+    circuit.clone()
 }
 
 /// Slices of sums and elementwise products as sums and products of slices, where nothing else uses
@@ -171,10 +169,16 @@ fn slice(
 }
 
 /// One sweep; `None` when nothing was found.
-fn rewrite(circuit: &Circuit<Tensor>, key: Key, grow: bool) -> Option<Circuit<Tensor>> {
+fn rewrite(circuit: &Circuit<Tensor>, key: Key, grow: bool, both: bool) -> Option<Circuit<Tensor>> {
     let graph = &circuit.graph;
     let facts = cost::facts(circuit);
-    let critical = critical(circuit, &facts, key);
+    let late_first = critical(circuit, &facts, |f| key(f).0);
+    let late_second = if both {
+        critical(circuit, &facts, |f| key(f).1)
+    } else {
+        vec![false; graph.len()]
+    };
+    let critical = |id: NodeId| late_first[id.index()] || late_second[id.index()];
     let crosses = |id: NodeId| {
         facts[id.index()].secret
             && matches!(
@@ -182,7 +186,7 @@ fn rewrite(circuit: &Circuit<Tensor>, key: Key, grow: bool) -> Option<Circuit<Te
                 TensorOp::MatMul | TensorOp::Sum(_) | TensorOp::Broadcast(_)
             )
     };
-    if !graph.ids().any(|id| critical[id.index()] && crosses(id)) {
+    if !graph.ids().any(|id| critical(id) && crosses(id)) {
         return None;
     }
     let by_levels = key(Fact {
@@ -193,53 +197,45 @@ fn rewrite(circuit: &Circuit<Tensor>, key: Key, grow: bool) -> Option<Circuit<Te
         ..Fact::default()
     });
     let live = circuit.live();
-    let mut build = Build::like(circuit, Simplify::All);
-    let mut plain: Vec<NodeId> = vec![NodeId(u32::MAX); graph.len()];
-    let mut map = plain.clone();
-    // What improved values would be by themselves, and what they are.
-    let mut pairs: Vec<(NodeId, NodeId)> = Vec::new();
-    let mut steps = STEPS * graph.len() + 16 * FUEL;
+    let mut rewriter = Rewriter {
+        circuit,
+        build: Build::like(circuit, Simplify::All),
+        plain: vec![NodeId(u32::MAX); graph.len()],
+        map: vec![NodeId(u32::MAX); graph.len()],
+        late: (late_first, late_second),
+        grow,
+        by_levels,
+        steps: STEPS * graph.len() + 16 * FUEL,
+        pairs: Vec::new(),
+    };
+    let part = parts_of_sums(circuit, &live);
+    // Parts of sums, which are left to the sum at first.
+    let mut waiting: Vec<Vec<NodeId>> = vec![Vec::new(); graph.len()];
     for id in graph.ids().filter(|id| live[id.index()]) {
-        let node = graph.node(id);
-        let operands: Operands = graph.operands(id).iter().map(|o| map[o.index()]).collect();
-        let as_is = build.push(node.op.clone(), &operands, node.span);
-        build.inherit(as_is, node);
-        plain[id.index()] = as_is;
-        map[id.index()] = as_is;
-        // A scalar factor waits for the sum that it meets.
-        let linear = match node.op {
-            TensorOp::Add | TensorOp::Sub | TensorOp::MatMul | TensorOp::Sum(_) => true,
-            TensorOp::Mul => operands.iter().all(|o| build.uniform_node(*o).is_none()),
-            _ => false,
-        };
-        if !critical[id.index()]
-            || !linear
-            || node.keep
-            || !build.fact(as_is).secret
-            || steps < FUEL
-        {
+        rewriter.take(id);
+        let mut parts = Vec::new();
+        for o in graph.operands(id) {
+            parts.append(&mut waiting[o.index()]);
+        }
+        if part[id.index()] {
+            parts.push(id);
+            waiting[id.index()] = parts;
             continue;
         }
-        let mut former = Former {
-            circuit,
-            build: &mut build,
-            plain: &plain,
-            map: &map,
-            grow,
-            by_levels,
-            extents: Vec::new(),
-            out: Axes::new(),
-            fuel: 0,
-            steps: &mut steps,
-            crossed: false,
-            span: node.span,
-        };
-        if let Some(new) = former.improve(id, as_is) {
-            build.inherit(new, node);
-            map[id.index()] = new;
-            pairs.push((as_is, new));
+        if rewriter.improve(id, parts.len()) || parts.is_empty() {
+            continue;
         }
+        // The sum as a whole is too much, or cannot be better than its parts.
+        for p in parts {
+            rewriter.take(p);
+            rewriter.improve(p, 0);
+        }
+        rewriter.take(id);
+        rewriter.improve(id, 0);
     }
+    let Rewriter {
+        build, map, pairs, ..
+    } = rewriter;
     if pairs.is_empty() {
         return None;
     }
@@ -249,6 +245,100 @@ fn rewrite(circuit: &Circuit<Tensor>, key: Key, grow: bool) -> Option<Circuit<Te
         .map(|(id, decl)| (map[id.index()], decl.clone()))
         .collect();
     Some(settle(build.finish_whole(outputs), &pairs, key))
+}
+
+/// Values with one user, a sum that is not kept: they are looked at with the sum.
+fn parts_of_sums(circuit: &Circuit<Tensor>, live: &[bool]) -> Vec<bool> {
+    let graph = &circuit.graph;
+    let mut users: Vec<(u32, bool)> = vec![(0, true); graph.len()];
+    for (id, _) in &circuit.outputs {
+        users[id.index()].1 = false;
+    }
+    for id in graph.ids().filter(|id| live[id.index()]) {
+        let node = graph.node(id);
+        let sum = !node.keep && matches!(node.op, TensorOp::Add | TensorOp::Sub);
+        for o in graph.operands(id) {
+            let user = &mut users[o.index()];
+            *user = (user.0 + 1, user.1 && sum);
+        }
+    }
+    users.iter().map(|u| *u == (1, true)).collect()
+}
+
+/// One sweep over a circuit.
+struct Rewriter<'a> {
+    circuit: &'a Circuit<Tensor>,
+    build: Build,
+    /// What old values became, taken by themselves.
+    plain: Vec<NodeId>,
+    /// What old values became.
+    map: Vec<NodeId>,
+    /// Critical values, by the first and by the second measure.
+    late: (Vec<bool>, Vec<bool>),
+    grow: bool,
+    by_levels: bool,
+    /// Steps that are left for the whole program.
+    steps: usize,
+    /// What improved values would be by themselves, and what they are.
+    pairs: Vec<(NodeId, NodeId)>,
+}
+
+impl Rewriter<'_> {
+    /// Takes a value over as it is.
+    fn take(&mut self, id: NodeId) {
+        let node = self.circuit.graph.node(id);
+        let operands = self.circuit.graph.operands(id);
+        let operands: Operands = operands.iter().map(|o| self.map[o.index()]).collect();
+        let as_is = self.build.push(node.op.clone(), &operands, node.span);
+        self.build.inherit(as_is, node);
+        self.plain[id.index()] = as_is;
+        self.map[id.index()] = as_is;
+    }
+
+    /// Whether a value that was just taken over could be had earlier; it is then. `parts` values
+    /// are taken apart with it.
+    fn improve(&mut self, id: NodeId, parts: usize) -> bool {
+        let node = self.circuit.graph.node(id);
+        let late = (self.late.0[id.index()], self.late.1[id.index()]);
+        // A scalar factor waits for the sum that it meets.
+        let linear = match node.op {
+            TensorOp::Add | TensorOp::Sub | TensorOp::MatMul | TensorOp::Sum(_) => true,
+            TensorOp::Mul => {
+                let operands = self.circuit.graph.operands(id);
+                let scalar = |o: &NodeId| self.build.uniform_node(self.map[o.index()]).is_some();
+                !operands.iter().any(scalar)
+            }
+            _ => false,
+        };
+        let as_is = self.plain[id.index()];
+        let wanted = (late.0 || late.1) && linear && !node.keep && self.build.fact(as_is).secret;
+        if !wanted || self.steps < FUEL {
+            return false;
+        }
+        let mut former = Former {
+            circuit: self.circuit,
+            build: &mut self.build,
+            plain: &self.plain,
+            map: &self.map,
+            grow: self.grow,
+            by_levels: self.by_levels,
+            extents: Vec::new(),
+            out: Axes::new(),
+            most: FUEL * (1 + parts.min(PARTS)),
+            fuel: 0,
+            steps: &mut self.steps,
+            shared: Vec::new(),
+            crossed: false,
+            span: node.span,
+        };
+        let Some(new) = former.improve(id, as_is, late) else {
+            return false;
+        };
+        self.build.inherit(new, node);
+        self.map[id.index()] = new;
+        self.pairs.push((as_is, new));
+        true
+    }
 }
 
 /// Where a value is there in two forms, and one would do, takes the one.
@@ -335,10 +425,10 @@ fn resolved(
     Some(build.finish(outputs?))
 }
 
-/// Secret values on a longest path.
-fn critical(circuit: &Circuit<Tensor>, facts: &[Fact], key: Key) -> Vec<bool> {
+/// Secret values on a path that is longest by this measure.
+fn critical(circuit: &Circuit<Tensor>, facts: &[Fact], measure: impl Fn(Fact) -> u32) -> Vec<bool> {
     let graph = &circuit.graph;
-    let rank = |id: NodeId| key(facts[id.index()]).0;
+    let rank = |id: NodeId| measure(facts[id.index()]);
     let total = circuit.outputs.iter().map(|(id, _)| rank(*id)).max();
     let total = total.unwrap_or(0);
     let live = circuit.live();
@@ -375,6 +465,15 @@ type Label = u32;
 const ONE: Label = u32::MAX;
 
 type Axes = SmallVec<[Label; 4]>;
+
+/// A name that terms are summed over.
+struct Inner {
+    label: Label,
+    /// Which axes of which values it stands for.
+    places: Vec<(NodeId, usize)>,
+    /// In which terms.
+    terms: Vec<usize>,
+}
 
 /// A tensor with named axes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -413,13 +512,58 @@ enum Parts {
 }
 
 /// When a product is there and how large it is, of which two items, and what it is.
-type Choice = ((u32, usize), (usize, usize), Item);
+type Choice = ((When, usize), (usize, usize), Item);
+
+/// When a value is there, by what is minimised first and by what is minimised second: levels and
+/// depth, or the other way round. The order is by the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct When {
+    first: u32,
+    second: u32,
+}
+
+impl When {
+    /// When two values are both there.
+    fn and(self, other: When) -> When {
+        When {
+            first: self.first.max(other.first),
+            second: self.second.max(other.second),
+        }
+    }
+
+    /// Whether it is there by `target`, by both measures.
+    fn within(self, target: When) -> bool {
+        self.first <= target.first && self.second <= target.second
+    }
+
+    fn plus(self, first: u32, second: u32) -> When {
+        When {
+            first: self.first.saturating_add(first),
+            second: self.second.saturating_add(second),
+        }
+    }
+
+    /// One product of two secrets before.
+    fn before(self) -> Option<When> {
+        let less = |n: u32| {
+            if n == u32::MAX {
+                Some(n)
+            } else {
+                n.checked_sub(1)
+            }
+        };
+        Some(When {
+            first: less(self.first)?,
+            second: less(self.second)?,
+        })
+    }
+}
 
 /// One product of a plan.
 #[derive(Clone, Debug)]
 struct Item {
     axes: Axes,
-    level: u32,
+    when: When,
     fact: Fact,
 }
 
@@ -437,18 +581,41 @@ struct Former<'a> {
     extents: Vec<usize>,
     /// The names of the value's axes.
     out: Axes,
+    /// Most steps for one form of the value.
+    most: usize,
     fuel: usize,
     /// Steps that are left for the whole program.
     steps: &'a mut usize,
+    /// Products that were put together in a sum, and such sums.
+    shared: Vec<Vec<Named>>,
     /// Whether a product was moved across a sum over an axis or a broadcast.
     crossed: bool,
     span: Span,
 }
 
 impl Former<'_> {
-    fn arrival(&self, id: NodeId) -> u32 {
+    fn arrival(&self, id: NodeId) -> When {
         let f = self.build.fact(id);
-        if self.by_levels { f.settled } else { f.depth }
+        self.when(f.settled, f.depth)
+    }
+
+    fn when(&self, levels: u32, depth: u32) -> When {
+        let (first, second) = if self.by_levels {
+            (levels, depth)
+        } else {
+            (depth, levels)
+        };
+        When { first, second }
+    }
+
+    /// When a product is there.
+    fn product_of(&self, a: &Item, b: &Item, client: u32) -> When {
+        let (x, y) = (a.fact.secret, b.fact.secret);
+        if client > 0 || !x && !y {
+            return When::default();
+        }
+        let up = self.when(1, u32::from(x && y));
+        a.when.and(b.when).plus(up.first, up.second)
     }
 
     fn name(&mut self, extent: usize) -> Label {
@@ -459,8 +626,8 @@ impl Former<'_> {
         self.extents.len() as Label - 1
     }
 
-    /// The value at fewer levels than `as_is` has.
-    fn improve(&mut self, id: NodeId, as_is: NodeId) -> Option<NodeId> {
+    /// The value earlier than `as_is`, by the measures in which it is late.
+    fn improve(&mut self, id: NodeId, as_is: NodeId, late: (bool, bool)) -> Option<NodeId> {
         let now = self.arrival(as_is);
         let shape = self.build.shape(as_is);
         self.out = shape.iter().map(|n| self.name(*n)).collect();
@@ -468,16 +635,37 @@ impl Former<'_> {
             leaf: Some((id, self.out.clone())),
             ..Term::default()
         };
-        let mut best: Option<(u32, Vec<Term>)> = None;
-        let least = now.saturating_sub(GAIN);
-        for target in (least.max(1)..now).rev() {
-            self.fuel = FUEL;
-            self.crossed = false;
-            let mut terms = Vec::new();
-            if !self.open(&root, target, &mut terms) || !self.crossed {
-                break;
+        let mut best: Option<(When, Vec<Term>)> = None;
+        if late.0 {
+            for first in (now.first.saturating_sub(GAIN).max(1)..now.first).rev() {
+                let target = When {
+                    first,
+                    second: u32::MAX,
+                };
+                let Some(terms) = self.by(&root, target) else {
+                    break;
+                };
+                best = Some((target, terms));
             }
-            best = Some((target, terms));
+        }
+        if late.1 {
+            let (first, most) = match &best {
+                None => (now.first, now.second),
+                Some((target, terms)) => {
+                    let second = terms.iter().filter_map(|t| self.level(t)).map(|w| w.second);
+                    (target.first, second.max().unwrap_or(0).min(now.second))
+                }
+            };
+            for second in (most.saturating_sub(GAIN).max(1)..=most).rev() {
+                let target = When { first, second };
+                if best.is_none() && !target.within(now) || target == now {
+                    continue;
+                }
+                let Some(terms) = self.by(&root, target) else {
+                    break;
+                };
+                best = Some((target, terms));
+            }
         }
         let (target, terms) = best?;
         let out = self.out.clone();
@@ -486,12 +674,20 @@ impl Former<'_> {
             .then_some(new)
     }
 
+    /// Terms of a value that are all there by `target`, with something moved across a sum.
+    fn by(&mut self, root: &Term, target: When) -> Option<Vec<Term>> {
+        self.fuel = self.most;
+        self.crossed = false;
+        let mut terms = Vec::new();
+        (self.open(root, target, &mut terms) && self.crossed).then_some(terms)
+    }
+
     // ---- taking apart ----
 
     /// Terms that are all there by `target`, for one term. Nothing is added when there are none.
-    fn reach(&mut self, term: &Term, target: u32, into: &mut Vec<Term>) -> bool {
+    fn reach(&mut self, term: &Term, target: When, into: &mut Vec<Term>) -> bool {
         let Some((leaf, axes)) = term.leaf.clone() else {
-            let fits = self.level(term).is_some_and(|l| l <= target);
+            let fits = self.level(term).is_some_and(|l| l.within(target));
             if fits {
                 into.push(term.clone());
             }
@@ -517,14 +713,14 @@ impl Former<'_> {
         let cheap = self.cheap(leaf);
         if (cheap || as_is == self.map[leaf.index()])
             && self.build.fact(as_is).secret
-            && self.level(&plain).is_some_and(|l| l <= target)
+            && self.level(&plain).is_some_and(|l| l.within(target))
         {
             into.push(plain);
             return true;
         }
         let new = self.map[leaf.index()];
         let ready = (new != as_is).then(|| whole(new));
-        let ready = ready.filter(|t| self.level(t).is_some_and(|l| l <= target));
+        let ready = ready.filter(|t| self.level(t).is_some_and(|l| l.within(target)));
         if cheap {
             let count = into.len();
             if self.open(term, target, into) {
@@ -563,7 +759,7 @@ impl Former<'_> {
     }
 
     /// The same by taking the leaf apart.
-    fn open(&mut self, term: &Term, target: u32, into: &mut Vec<Term>) -> bool {
+    fn open(&mut self, term: &Term, target: When, into: &mut Vec<Term>) -> bool {
         let count = into.len();
         match self.parts(term) {
             Parts::Whole => false,
@@ -580,10 +776,19 @@ impl Former<'_> {
             Parts::Product(t) => {
                 t.factors
                     .last()
-                    .is_none_or(|f| self.arrival(f.node) < target)
+                    .is_none_or(|f| self.precedes(f.node, target))
                     && self.reach(&t, target, into)
             }
         }
+    }
+
+    /// Whether a product with this factor can be there by a target.
+    fn precedes(&self, factor: NodeId, target: When) -> bool {
+        let secret = u32::from(self.build.fact(factor).secret);
+        let up = self.when(1, secret);
+        self.arrival(factor)
+            .plus(up.first, up.second)
+            .within(target)
     }
 
     /// One step down from a term's leaf.
@@ -809,14 +1014,14 @@ impl Former<'_> {
         let fact = self.build.fact(named.node);
         Item {
             axes: named.axes.iter().copied().filter(|l| *l != ONE).collect(),
-            level: self.arrival(named.node),
+            when: self.arrival(named.node),
             fact,
         }
     }
 
     /// Which items are multiplied, one pair after the other (the product takes the place of the
     /// first, the second goes), and when the whole is there.
-    fn plan(&self, mut items: Vec<Item>, out: &[Label]) -> Option<(Vec<(usize, usize)>, u32)> {
+    fn plan(&self, mut items: Vec<Item>, out: &[Label]) -> Option<(Vec<(usize, usize)>, When)> {
         let degree = self.circuit.meta.precompute.map_or(0, |p| p.degree);
         let mut order = Vec::new();
         loop {
@@ -837,7 +1042,7 @@ impl Former<'_> {
                 items[i].axes = kept;
             }
             if items.len() <= 1 {
-                return items.first().map(|i| (order, i.level));
+                return items.first().map(|i| (order, i.when));
             }
             let mut best: Option<Choice> = None;
             for i in 0..items.len() {
@@ -864,24 +1069,19 @@ impl Former<'_> {
                     if space > VOLUME || grows || vectors(self.size(&left)) > larger {
                         continue;
                     }
-                    let both = a.fact.secret && b.fact.secret;
                     let secret = a.fact.secret || b.fact.secret;
-                    let level = match (client > 0, secret) {
-                        (true, _) | (false, false) => 0,
-                        _ if self.by_levels || both => a.level.max(b.level) + 1,
-                        _ => a.level.max(b.level),
-                    };
-                    if best.as_ref().is_none_or(|b| (level, space) < b.0) {
+                    let when = self.product_of(a, b, client);
+                    if best.as_ref().is_none_or(|b| (when, space) < b.0) {
                         let product = Item {
                             axes: union,
-                            level,
+                            when,
                             fact: Fact {
                                 secret,
                                 client,
                                 ..Fact::default()
                             },
                         };
-                        best = Some(((level, space), (i, j), product));
+                        best = Some(((when, space), (i, j), product));
                     }
                 }
             }
@@ -893,15 +1093,15 @@ impl Former<'_> {
     }
 
     /// When a term without a leaf is there.
-    fn level(&mut self, term: &Term) -> Option<u32> {
+    fn level(&mut self, term: &Term) -> Option<When> {
         let out = self.out.clone();
         self.level_in(term, &out)
     }
 
-    fn level_in(&mut self, term: &Term, out: &Axes) -> Option<u32> {
+    fn level_in(&mut self, term: &Term, out: &Axes) -> Option<When> {
         let factors = self.scaled(term);
         if factors.is_empty() {
-            return Some(0);
+            return Some(When::default());
         }
         let items: Vec<Item> = factors.iter().map(|f| self.item(f)).collect();
         self.plan(items, out).map(|p| p.1)
@@ -929,7 +1129,7 @@ impl Former<'_> {
     // ---- putting together ----
 
     /// The sum of terms, there by `target`, with axes of these names.
-    fn emit(&mut self, mut terms: Vec<Term>, out: &Axes, target: u32) -> Option<NodeId> {
+    fn emit(&mut self, mut terms: Vec<Term>, out: &Axes, target: When) -> Option<NodeId> {
         self.join(&mut terms, out, target);
         // The largest products first, so that others find what they share.
         terms.sort_by_key(|t| std::cmp::Reverse(t.factors.len()));
@@ -943,7 +1143,8 @@ impl Former<'_> {
     }
 
     /// Puts terms together where no level is lost.
-    fn join(&mut self, terms: &mut Vec<Term>, out: &Axes, target: u32) {
+    fn join(&mut self, terms: &mut Vec<Term>, out: &Axes, target: When) {
+        self.rename(terms, out);
         // Equal products.
         let mut i = 0;
         while i < terms.len() {
@@ -974,7 +1175,8 @@ impl Former<'_> {
                     }
                     let merged = self
                         .one_more(&terms[i], &terms[j], out, target)
-                        .or_else(|| self.one_other(terms, i, j, out, target));
+                        .or_else(|| self.one_other(terms, i, j, out, target))
+                        .or_else(|| self.one_product(&terms[i], &terms[j], out, target));
                     if let Some(new) = merged {
                         terms[i] = new;
                         terms.remove(j);
@@ -984,6 +1186,161 @@ impl Former<'_> {
                 }
             }
         }
+    }
+
+    /// Gives names that are summed over the same name where they stand for the same axis of the
+    /// same values, so that what terms share is seen.
+    fn rename(&self, terms: &mut [Term], out: &Axes) {
+        // By name, in order of appearance: which axes of which values it stands for, and in which terms.
+        let mut inner: Vec<Inner> = Vec::new();
+        for (t, term) in terms.iter().enumerate() {
+            for f in &term.factors {
+                for (i, &label) in f.axes.iter().enumerate() {
+                    if label == ONE || out.contains(&label) {
+                        continue;
+                    }
+                    let at = inner.iter().position(|n| n.label == label);
+                    let at = at.unwrap_or_else(|| {
+                        inner.push(Inner {
+                            label,
+                            places: Vec::new(),
+                            terms: Vec::new(),
+                        });
+                        inner.len() - 1
+                    });
+                    inner[at].places.push((f.node, i));
+                    inner[at].terms.push(t);
+                }
+            }
+        }
+        let mut to: FxHashMap<Label, Label> = FxHashMap::default();
+        let mut kept: Vec<Inner> = Vec::new();
+        for name in inner {
+            // The one with most in common; two names of one term never become one.
+            let common = |k: &Inner| k.places.iter().filter(|p| name.places.contains(p)).count();
+            let found = (0..kept.len())
+                .filter(|&k| {
+                    let other = &kept[k];
+                    self.extent(other.label) == self.extent(name.label)
+                        && !other.terms.iter().any(|t| name.terms.contains(t))
+                        && common(other) > 0
+                })
+                .max_by_key(|&k| (common(&kept[k]), std::cmp::Reverse(k)));
+            match found {
+                Some(k) => {
+                    to.insert(name.label, kept[k].label);
+                    kept[k].places.extend(name.places);
+                    kept[k].terms.extend(name.terms);
+                }
+                None => kept.push(name),
+            }
+        }
+        for l in terms
+            .iter_mut()
+            .flat_map(|t| t.factors.iter_mut())
+            .flat_map(|f| f.axes.iter_mut())
+        {
+            if let Some(new) = to.get(l) {
+                *l = *new;
+            }
+        }
+    }
+
+    /// K·a·b + K·c·d = K·(a·b + c·d), where each pair is multiplied first anyway.
+    fn one_product(&mut self, s: &Term, t: &Term, out: &Axes, target: When) -> Option<Term> {
+        let (common, x, y) = split(&s.factors, &t.factors);
+        let sizes = (1..=2).contains(&x.len()) && (1..=2).contains(&y.len());
+        if !sizes || x.len() + y.len() < 3 {
+            return None;
+        }
+        // By themselves they are put together only where others have their sum already.
+        let alone = common.is_empty();
+        if alone && ![&x, &y].iter().all(|rest| self.is_shared(rest)) {
+            return None;
+        }
+        let mut own = s.clone();
+        let mut other = t.clone();
+        let mut by = Vec::new();
+        own.by
+            .retain(|c| match other.by.iter().position(|d| d == c) {
+                Some(at) => {
+                    by.push(other.by.remove(at));
+                    false
+                }
+                None => true,
+            });
+        if alone && !(own.by.is_empty() && other.by.is_empty() && own.negative == other.negative) {
+            return None;
+        }
+        let negative = alone && own.negative;
+        (own.negative, other.negative) = (own.negative ^ negative, other.negative ^ negative);
+        let pairs = [x.clone(), y.clone()];
+        let mut axes: Option<Axes> = None;
+        for (term, rest) in [(&mut own, x), (&mut other, y)] {
+            if !alone && rest.len() == 2 && !self.first_product(&term.factors, &rest, out) {
+                return None;
+            }
+            // What others need of the pair.
+            let mut here = Axes::new();
+            for l in rest.iter().flat_map(|f| f.axes.iter().copied()) {
+                let held = alone || out.contains(&l) || common.iter().any(|f| f.axes.contains(&l));
+                if l != ONE && held && !here.contains(&l) {
+                    here.push(l);
+                }
+            }
+            match &axes {
+                Some(axes) if here.len() != axes.len() => return None,
+                Some(axes) if !here.iter().all(|l| axes.contains(l)) => return None,
+                Some(_) => {}
+                None => axes = Some(here),
+            }
+            term.factors = rest;
+        }
+        let axes = axes?;
+        let by_then = if alone { target } else { target.before()? };
+        let saved = std::mem::replace(&mut self.out, axes.clone());
+        // Within the sum there is nothing to be put together so.
+        let shared = std::mem::take(&mut self.shared);
+        let node = self.emit(vec![own, other], &axes, by_then);
+        self.out = saved;
+        self.shared = shared;
+        let sum = Named {
+            node: node?,
+            axes,
+            old: None,
+        };
+        let mut factors = common;
+        factors.push(sum.clone());
+        let new = Term {
+            negative,
+            by,
+            factors,
+            leaf: None,
+        };
+        if !self.level_in(&new, out)?.within(target) {
+            return None;
+        }
+        if !alone {
+            self.shared.extend(pairs);
+            self.shared.push(vec![sum]);
+        }
+        Some(new)
+    }
+
+    /// Whether these factors, multiplied, are part of a sum that some product has as a factor.
+    fn is_shared(&self, factors: &[Named]) -> bool {
+        self.shared.iter().any(|known| same(known, factors))
+    }
+
+    /// Whether these two of the factors are the first that are multiplied.
+    fn first_product(&self, factors: &[Named], pair: &[Named], out: &Axes) -> bool {
+        let items: Vec<Item> = factors.iter().map(|f| self.item(f)).collect();
+        let Some((order, _)) = self.plan(items, out) else {
+            return false;
+        };
+        order
+            .first()
+            .is_some_and(|&(i, j)| same(&[factors[i].clone(), factors[j].clone()], pair))
     }
 
     /// The coefficient with its sign.
@@ -1000,7 +1357,7 @@ impl Former<'_> {
     }
 
     /// c₁·K·x + c₂·K = c₁·K·(x + c₂/c₁).
-    fn one_more(&mut self, more: &Term, less: &Term, out: &Axes, target: u32) -> Option<Term> {
+    fn one_more(&mut self, more: &Term, less: &Term, out: &Axes, target: When) -> Option<Term> {
         if less.factors.is_empty() || more.factors.len() != less.factors.len() + 1 {
             return None;
         }
@@ -1049,7 +1406,7 @@ impl Former<'_> {
             leaf: None,
             ..more.clone()
         };
-        (self.level_in(&new, out)? <= target).then_some(new)
+        self.level_in(&new, out)?.within(target).then_some(new)
     }
 
     /// c₁·K·x + c₂·K·y = K·(c₁·x + c₂·y).
@@ -1059,7 +1416,7 @@ impl Former<'_> {
         i: usize,
         j: usize,
         out: &Axes,
-        target: u32,
+        target: When,
     ) -> Option<Term> {
         let (s, t) = (&terms[i], &terms[j]);
         if s.factors.len() != t.factors.len() || s.factors.len() < 2 {
@@ -1069,10 +1426,10 @@ impl Former<'_> {
         let ([x], [y]) = (&x[..], &y[..]) else {
             return None;
         };
-        if x.axes != y.axes || target == 0 {
+        if x.axes != y.axes {
             return None;
         }
-        let sum = self.combine(&[(s, x), (t, y)], target - 1)?;
+        let sum = self.combine(&[(s, x), (t, y)], target.before()?)?;
         let mut factors = common;
         factors.push(Named {
             node: sum,
@@ -1083,11 +1440,11 @@ impl Former<'_> {
             factors,
             ..Term::default()
         };
-        (self.level_in(&new, out)? <= target).then_some(new)
+        self.level_in(&new, out)?.within(target).then_some(new)
     }
 
     /// Σ coefficient · value, by a target; values are taken apart where they come too late.
-    fn combine(&mut self, parts: &[(&Term, &Named)], target: u32) -> Option<NodeId> {
+    fn combine(&mut self, parts: &[(&Term, &Named)], target: When) -> Option<NodeId> {
         let axes = parts[0].1.axes.clone();
         let saved = (std::mem::replace(&mut self.out, axes.clone()), self.fuel);
         self.fuel = FUEL;
@@ -1100,7 +1457,7 @@ impl Former<'_> {
                 ..Term::default()
             };
             t.factors.push((*value).clone());
-            let whole = self.level(&t).is_some_and(|l| l <= target);
+            let whole = self.level(&t).is_some_and(|l| l.within(target));
             fits &= if whole {
                 terms.push(t);
                 true
@@ -1124,7 +1481,7 @@ impl Former<'_> {
             None
         };
         (self.out, self.fuel) = saved;
-        sum.filter(|s| self.arrival(*s) <= target)
+        sum.filter(|s| self.arrival(*s).within(target))
     }
 
     /// A public scalar that is known.
@@ -1234,12 +1591,9 @@ impl Former<'_> {
         order: &[(usize, usize)],
         out: &Axes,
     ) -> Option<(usize, bool)> {
-        let up = u32::from(
-            self.by_levels
-                && self
-                    .value(by)
-                    .is_none_or(|v| v.fract() != 0.0 || v.abs() >= 1048576.0),
-        );
+        let whole = |v: f64| v.fract() == 0.0 && v.abs() < 1048576.0;
+        let up = u32::from(!self.value(by).is_some_and(whole));
+        let up = self.when(up, 0);
         let mut levels: Vec<Item> = items.iter().map(|i| self.item(&i.1)).collect();
         let degree = self.circuit.meta.precompute.map_or(0, |p| p.degree);
         let _ = out;
@@ -1247,22 +1601,25 @@ impl Former<'_> {
         for (step, &(i, j)) in order.iter().enumerate() {
             let b = levels.remove(j);
             let a = levels[i].clone();
-            let scaled = |x: &Item| if x.fact.client > 0 { 0 } else { x.level + up };
-            let most = a.level.max(b.level);
-            if scaled(&a) <= most && a.level <= b.level {
+            let scaled = |x: &Item| match x.fact.client {
+                0 => x.when.plus(up.first, up.second),
+                _ => When::default(),
+            };
+            let most = a.when.and(b.when);
+            if scaled(&a).within(most) && a.when <= b.when {
                 best = Some((step, true));
-            } else if scaled(&b) <= most {
+            } else if scaled(&b).within(most) {
                 best = Some((step, false));
             }
             let client = cost::client_product(a.fact, b.fact, degree);
             levels[i] = Item {
-                axes: a.axes,
-                level: if client > 0 { 0 } else { most + 1 },
+                when: self.product_of(&a, &b, client),
                 fact: Fact {
                     secret: a.fact.secret || b.fact.secret,
                     client,
                     ..Fact::default()
                 },
+                axes: a.axes,
             };
         }
         best.or_else(|| {

@@ -3,8 +3,11 @@
 use hecc_ir::graph::{Module, Real};
 use hecc_ir::tensor::{Basis, ConstTensor, Polynomial, Secrecy, Shape, Tensor, TensorOp};
 
+use hecc_ir::span::SourceMap;
+
 use super::cost::{Cost, cost};
 use super::testing::{Program, products, run};
+use crate::compile::{CompileOptions, compile};
 
 /// Costs as written and at `-O 2`, with every pass checked.
 fn both(module: &Module<Tensor>) -> (Cost, Cost) {
@@ -292,55 +295,75 @@ fn training_with_momentum() {
     }
 }
 
-/// The same with every feature a vector of its own, samples in slots.
+/// The same with every feature a vector of its own, samples in slots, without momentum.
+fn training_by_features(steps: usize, samples: usize) -> Module<Tensor> {
+    let mut p = Program::new();
+    let features = 4;
+    let x: Vec<Vec<_>> = (0..steps)
+        .map(|_| {
+            (0..features)
+                .map(|_| p.input(Secrecy::Secret, &[samples]))
+                .collect()
+        })
+        .collect();
+    let mut w: Vec<_> = (0..features).map(|_| p.secret()).collect();
+    let shape = Shape::from_slice(&[samples]);
+    for rows in &x {
+        let mut margin = None;
+        for (x, w) in rows.iter().zip(&w) {
+            let w = p.op(TensorOp::Broadcast(shape.clone()), &[*w]);
+            let m = p.mul(*x, w);
+            margin = Some(margin.map_or(m, |sum| p.add(sum, m)));
+        }
+        let margin = margin.expect("four features");
+        p.circuit
+            .graph
+            .declare(margin, hecc_ir::graph::Interval::new(-8.0, 8.0));
+        let cube = p.op(TensorOp::Pow(3), &[margin]);
+        let number = |p: &mut Program, c: f64| {
+            let c = p.num(c);
+            p.op(TensorOp::Broadcast(shape.clone()), &[c])
+        };
+        let (a, b, c) = (
+            number(&mut p, 0.5),
+            number(&mut p, 0.15012),
+            number(&mut p, 0.00159),
+        );
+        let (b, c) = (p.mul(b, margin), p.mul(c, cube));
+        let s = p.sub(a, b);
+        let s = p.add(s, c);
+        for (x, w) in rows.iter().zip(&mut w) {
+            let g = p.mul(*x, s);
+            let g = p.op(TensorOp::Sum([0].into_iter().collect()), &[g]);
+            let rate = p.num(0.03);
+            let g = p.mul(rate, g);
+            *w = p.add(*w, g);
+        }
+    }
+    for w in &w[1..] {
+        p.output(*w);
+    }
+    p.done(w[0])
+}
+
 #[test]
-fn training_by_features() {
-    for steps in 1..=4u32 {
-        let mut p = Program::new();
-        let (features, samples) = (4, 32);
-        let x: Vec<Vec<_>> = (0..steps)
-            .map(|_| {
-                (0..features)
-                    .map(|_| p.input(Secrecy::Secret, &[samples]))
-                    .collect()
-            })
-            .collect();
-        let mut w: Vec<_> = (0..features).map(|_| p.secret()).collect();
-        let shape = Shape::from_slice(&[samples]);
-        for rows in &x {
-            let mut margin = None;
-            for (x, w) in rows.iter().zip(&w) {
-                let w = p.op(TensorOp::Broadcast(shape.clone()), &[*w]);
-                let m = p.mul(*x, w);
-                margin = Some(margin.map_or(m, |sum| p.add(sum, m)));
-            }
-            let margin = margin.expect("four features");
-            let cube = p.op(TensorOp::Pow(3), &[margin]);
-            let number = |p: &mut Program, c: f64| {
-                let c = p.num(c);
-                p.op(TensorOp::Broadcast(shape.clone()), &[c])
-            };
-            let (a, b, c) = (
-                number(&mut p, 0.5),
-                number(&mut p, 0.15012),
-                number(&mut p, 0.00159),
-            );
-            let (b, c) = (p.mul(b, margin), p.mul(c, cube));
-            let s = p.sub(a, b);
-            let s = p.add(s, c);
-            for (x, w) in rows.iter().zip(&mut w) {
-                let g = p.mul(*x, s);
-                let g = p.op(TensorOp::Sum([0].into_iter().collect()), &[g]);
-                let rate = p.num(0.03);
-                let g = p.mul(rate, g);
-                *w = p.add(*w, g);
-            }
-        }
-        for w in &w[1..] {
-            p.output(*w);
-        }
-        let (before, after) = both(&p.done(w[0]));
+fn training_with_features_in_ciphertexts_of_their_own() {
+    for (steps, samples) in [(1, 32), (2, 32), (3, 32), (4, 32), (2, 128), (4, 128)] {
+        let module = training_by_features(steps, samples);
+        let (before, after) = both(&module);
+        let steps = steps as u32;
         assert!(before.depth >= 4 * steps, "{before:?}");
-        assert!(after.depth <= 3 * steps, "{steps}: {after:?}");
+        assert!(after.depth <= 2 * steps + 1, "{steps}: {after:?}");
+        if samples > 32 {
+            continue;
+        }
+        // Of the lowered circuit, too: at hardly more levels, and to a precision that is of use.
+        let compiled = compile(&module, &SourceMap::default(), &CompileOptions::default());
+        let report = compiled.expect("compiles").report;
+        let steps = u64::from(steps);
+        assert!(report.measures.depth <= 2 * steps + 1, "{steps}");
+        assert!(report.measures.levels <= 2 * steps + 3, "{steps}");
+        assert!(report.precision_bits.is_some_and(|bits| bits > 18.0));
+        assert!(report.work_growth.ratio <= 1.6, "{steps}");
     }
 }
