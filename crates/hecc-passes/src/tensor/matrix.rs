@@ -28,6 +28,8 @@
 //!
 //! **Assumes** a simplified circuit without powers and polynomials. Nothing is moved across `@keep`.
 
+use std::cell::Cell;
+
 use hecc_ir::graph::{Circuit, NodeId, Operands};
 use hecc_ir::span::Span;
 use hecc_ir::tensor::{Shape, Tensor, TensorOp};
@@ -52,6 +54,8 @@ const SETTLE: usize = 400_000;
 const GAIN: u32 = 8;
 /// Most factors of a term.
 const FACTORS: usize = 12;
+/// How many times the vectors of its factors a product may have.
+const WIDER: usize = 16;
 /// Most scalar products of one product of tensors.
 const VOLUME: usize = 1 << 26;
 /// Elements that are taken to share a ciphertext.
@@ -72,16 +76,50 @@ pub fn matrix(
     }
     let sunk = sink(circuit);
     let circuit = sunk.as_ref().unwrap_or(circuit);
-    for (grow, both) in [(true, true), (true, false), (false, true), (false, false)] {
-        if both && !shallow {
-            continue;
-        }
-        match rewrite(circuit, key, grow, both) {
-            Some(out) if cost::cost(&out).work <= work_limit => return out,
-            _ => {}
+    let value = |c: &Circuit<Tensor>| {
+        let cost = cost::cost(c);
+        let fact = Fact {
+            depth: cost.depth,
+            level: cost.levels,
+            ..Fact::default()
+        };
+        (key(fact), cost.work)
+    };
+    let affordable = |grow: Growth, both: bool| {
+        let (out, refused) = rewrite(circuit, key, grow, both)?;
+        let (rank, work) = value(&out);
+        (work <= work_limit).then_some((out, rank, refused))
+    };
+    for grow in [Growth::Sums, Growth::None] {
+        for both in [true, false] {
+            if both && !shallow {
+                continue;
+            }
+            let Some((out, rank, refused)) = affordable(grow, both) else {
+                continue;
+            };
+            // Larger products are worth a try where there were some.
+            let wide = (refused && grow == Growth::Sums)
+                .then(|| affordable(Growth::Products, both))
+                .flatten();
+            return match wide {
+                Some((wide, better, _)) if better < rank => wide,
+                _ => out,
+            };
         }
     }
     circuit.clone()
+}
+
+/// How large a product may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Growth {
+    /// As many vectors as its factors.
+    None,
+    /// More on the way to a sum over an axis.
+    Sums,
+    /// More, up to [`WIDER`] times as many.
+    Products,
 }
 
 /// Slices of sums and elementwise products as sums and products of slices, where nothing else uses
@@ -169,7 +207,12 @@ fn slice(
 }
 
 /// One sweep; `None` when nothing was found.
-fn rewrite(circuit: &Circuit<Tensor>, key: Key, grow: bool, both: bool) -> Option<Circuit<Tensor>> {
+fn rewrite(
+    circuit: &Circuit<Tensor>,
+    key: Key,
+    grow: Growth,
+    both: bool,
+) -> Option<(Circuit<Tensor>, bool)> {
     let graph = &circuit.graph;
     let facts = cost::facts(circuit);
     let late_first = critical(circuit, &facts, |f| key(f).0);
@@ -206,6 +249,7 @@ fn rewrite(circuit: &Circuit<Tensor>, key: Key, grow: bool, both: bool) -> Optio
         grow,
         by_levels,
         steps: STEPS * graph.len() + 16 * FUEL,
+        refused: Cell::new(false),
         pairs: Vec::new(),
     };
     let part = parts_of_sums(circuit, &live);
@@ -234,7 +278,11 @@ fn rewrite(circuit: &Circuit<Tensor>, key: Key, grow: bool, both: bool) -> Optio
         rewriter.improve(id, 0);
     }
     let Rewriter {
-        build, map, pairs, ..
+        build,
+        map,
+        refused,
+        pairs,
+        ..
     } = rewriter;
     if pairs.is_empty() {
         return None;
@@ -244,7 +292,8 @@ fn rewrite(circuit: &Circuit<Tensor>, key: Key, grow: bool, both: bool) -> Optio
         .iter()
         .map(|(id, decl)| (map[id.index()], decl.clone()))
         .collect();
-    Some(settle(build.finish_whole(outputs), &pairs, key))
+    let settled = settle(build.finish_whole(outputs), &pairs, key);
+    Some((settled, refused.get()))
 }
 
 /// Values with one user, a sum that is not kept: they are looked at with the sum.
@@ -275,10 +324,12 @@ struct Rewriter<'a> {
     map: Vec<NodeId>,
     /// Critical values, by the first and by the second measure.
     late: (Vec<bool>, Vec<bool>),
-    grow: bool,
+    grow: Growth,
     by_levels: bool,
     /// Steps that are left for the whole program.
     steps: usize,
+    /// Whether a product was too large.
+    refused: Cell<bool>,
     /// What improved values would be by themselves, and what they are.
     pairs: Vec<(NodeId, NodeId)>,
 }
@@ -327,6 +378,7 @@ impl Rewriter<'_> {
             most: FUEL * (1 + parts.min(PARTS)),
             fuel: 0,
             steps: &mut self.steps,
+            refused: &self.refused,
             shared: Vec::new(),
             crossed: false,
             span: node.span,
@@ -575,7 +627,7 @@ struct Former<'a> {
     /// What old values became.
     map: &'a [NodeId],
     /// Whether products may be larger than their factors.
-    grow: bool,
+    grow: Growth,
     by_levels: bool,
     /// By name.
     extents: Vec<usize>,
@@ -586,6 +638,8 @@ struct Former<'a> {
     fuel: usize,
     /// Steps that are left for the whole program.
     steps: &'a mut usize,
+    /// Whether a product was too large.
+    refused: &'a Cell<bool>,
     /// Products that were put together in a sum, and such sums.
     shared: Vec<Vec<Named>>,
     /// Whether a product was moved across a sum over an axis or a broadcast.
@@ -1065,8 +1119,14 @@ impl Former<'_> {
                                     .any(|(k, other)| k != i && k != j && other.axes.contains(l))
                         })
                         .collect();
-                    let grows = vectors(space) > larger && !self.grow && client == 0;
-                    if space > VOLUME || grows || vectors(self.size(&left)) > larger {
+                    let grows = vectors(space) > larger && self.grow == Growth::None && client == 0;
+                    let wider = match self.grow {
+                        Growth::Products => WIDER,
+                        Growth::None | Growth::Sums => 1,
+                    };
+                    let wide = vectors(self.size(&left)) > wider * larger;
+                    if space > VOLUME || grows || wide {
+                        self.refused.set(self.refused.get() || wide);
                         continue;
                     }
                     let secret = a.fact.secret || b.fact.secret;
