@@ -94,6 +94,11 @@ impl Build {
         self.inner.inherit(id, from);
     }
 
+    /// Marks a value `@keep`.
+    pub fn set_keep(&mut self, id: NodeId) {
+        self.inner.set_keep(id);
+    }
+
     /// The circuit with these results, what none of them needs included: nodes keep their ids.
     pub fn finish_whole(
         mut self,

@@ -1,9 +1,14 @@
-//! Full unrolling: loops become straight-line code.
+//! Unrolling: loops become straight-line code.
 //!
 //! **What.** Every `Loop` of the entry circuit, nested ones included, is replaced by its body as
 //! often as it runs, with the induction variables replaced by their values; `Index`, `Slice`,
 //! `Update` and `Roll` then have constant places. What does not depend on the induction variable or
 //! the carried values is built once, because equal nodes are shared.
+//!
+//! A loop with `@unroll(n)` or `@pipeline(off)` is laid out in blocks of n iterations, or of one. The
+//! last operations on what a block hands on, and a later one computes with, are kept as they are
+//! written, so that no pass looks past them: within a block everything may be rewritten, and nothing
+//! across blocks.
 //!
 //! **Why.** Depth is a property of the unrolled program: everything that follows works on one flat graph.
 //!
@@ -14,8 +19,8 @@
 use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{Circuit, CircuitId, Module, NodeId, Operands};
 use hecc_ir::span::Span;
-use hecc_ir::tensor::{Affine, IvId, Tensor, TensorOp};
-use rustc_hash::FxHashMap;
+use hecc_ir::tensor::{Affine, IvId, Tensor, TensorOp, Unroll as How};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::build::{Build, Simplify};
 
@@ -143,11 +148,20 @@ impl Unroll<'_> {
             first,
             trips,
             carried,
-            ..
+            unroll,
+            pipeline,
         } = op
         else {
             return Ok(Vec::new());
         };
+        // How many iterations may be rewritten together.
+        let block = match (unroll, pipeline) {
+            (How::By(n), _) => u64::from(*n).max(1),
+            (How::Auto | How::Full, false) => 1,
+            (How::Auto | How::Full, true) => u64::MAX,
+        };
+        let start = self.build.graph().len();
+        let mut begun = start;
         let mut arguments = operands;
         self.loops.push((span, *trips));
         for trip in 0..*trips {
@@ -162,11 +176,44 @@ impl Unroll<'_> {
             }
             let results = self.inline(*body, Some(&arguments))?;
             arguments[..carried.len()].copy_from_slice(&results);
+            let done = trip + 1;
+            if block < *trips && (done % block == 0 || done == *trips) {
+                self.keep(start, begun);
+                begun = self.build.graph().len();
+            }
         }
         self.values.remove(iv);
         self.loops.pop();
         arguments.truncate(carried.len());
         Ok(arguments)
+    }
+
+    /// Keeps as they are written the operations between `start` and `begun` whose results are
+    /// computed with since, through data movement.
+    fn keep(&mut self, start: usize, begun: usize) {
+        let mut stack: Vec<NodeId> = Vec::new();
+        for i in begun..self.build.graph().len() {
+            let id = NodeId(i as u32);
+            if !moves(self.build.graph().op(id)) {
+                stack.extend(self.build.graph().operands(id));
+            }
+        }
+        let mut seen: FxHashSet<NodeId> = FxHashSet::default();
+        while let Some(id) = stack.pop() {
+            if id.index() < start || !seen.insert(id) {
+                continue;
+            }
+            let op = self.build.graph().op(id);
+            if moves(op) {
+                stack.extend(self.build.graph().operands(id));
+                continue;
+            }
+            // Kept, a power or a polynomial would be evaluated as written.
+            let whole = matches!(op, TensorOp::Pow(_) | TensorOp::Poly(_));
+            if id.index() < begun && !whole && self.build.fact(id).secret {
+                self.build.set_keep(id);
+            }
+        }
     }
 
     fn push(
@@ -242,6 +289,37 @@ impl Unroll<'_> {
     }
 }
 
+/// Whether an operation computes nothing.
+fn moves(op: &TensorOp) -> bool {
+    match op {
+        TensorOp::Broadcast(_)
+        | TensorOp::Reshape(_)
+        | TensorOp::Transpose(_)
+        | TensorOp::Slice { .. }
+        | TensorOp::Update { .. }
+        | TensorOp::Concat(_)
+        | TensorOp::Pad { .. }
+        | TensorOp::Roll(_)
+        | TensorOp::Diag => true,
+        TensorOp::Input(_)
+        | TensorOp::Const(_)
+        | TensorOp::Index(_)
+        | TensorOp::Add
+        | TensorOp::Sub
+        | TensorOp::Mul
+        | TensorOp::Div
+        | TensorOp::Neg
+        | TensorOp::Pow(_)
+        | TensorOp::Poly(_)
+        | TensorOp::MatMul
+        | TensorOp::Sum(_)
+        | TensorOp::Conv2d { .. }
+        | TensorOp::SumPool(_)
+        | TensorOp::Loop { .. }
+        | TensorOp::Proj(_) => false,
+    }
+}
+
 fn misfit(span: Span, why: &str) -> Box<Diagnostic> {
     Box::new(Diagnostic::error(
         "E3102",
@@ -255,12 +333,17 @@ fn misfit(span: Span, why: &str) -> Box<Diagnostic> {
 mod tests {
     use super::*;
     use crate::tensor::build::places;
+    use crate::tensor::cost::cost;
     use crate::tensor::simplify::simplify;
-    use crate::tensor::testing::Program;
+    use crate::tensor::testing::{Program, run};
     use hecc_ir::tensor::{Secrecy, Shape, Unroll as How};
 
     /// `var r = x[0]; for i in 1..n { r = r * x[i]; out[i] = r }` with `out` carried.
     fn product_loop(n: usize) -> Module<Tensor> {
+        product_loop_by(n, How::Auto, true)
+    }
+
+    fn product_loop_by(n: usize, unroll: How, pipeline: bool) -> Module<Tensor> {
         let iv = IvId(0);
         let mut body = Program::new();
         let r = body.input(Secrecy::Secret, &[]);
@@ -295,8 +378,8 @@ mod tests {
                 first: 0,
                 trips: n as u64,
                 carried: vec![Shape::new(), Shape::from_slice(&[n])],
-                unroll: How::Auto,
-                pipeline: true,
+                unroll,
+                pipeline,
             },
             &[one, zeros, x],
         );
@@ -333,6 +416,32 @@ mod tests {
         let error = unroll(&product_loop(1000), Simplify::All, 500).expect_err("too large");
         assert_eq!(error.code, "E3101");
         assert!(error.primary.text.contains("1000 times"));
+    }
+
+    #[test]
+    fn blocks_of_iterations_are_not_rewritten_together() {
+        let depth = |unroll, pipeline, level| {
+            let mut module = product_loop_by(16, unroll, pipeline);
+            // The last product alone, not all of them.
+            let entry = &mut module.circuits[module.entry.0 as usize];
+            let id = entry.outputs[0].0;
+            let at = TensorOp::Slice {
+                starts: vec![Affine::constant(15)],
+                sizes: Shape::from_slice(&[1]),
+            };
+            let inputs = entry.inputs.clone();
+            let last = entry.graph.push(at, &[id], &inputs, Span::default());
+            let last = last.expect("fits");
+            entry.outputs[0].0 = last;
+            cost(&run(&module, level).0).depth
+        };
+        assert_eq!(depth(How::Auto, true, 0), 15);
+        assert_eq!(depth(How::Full, true, 3), 4);
+        assert_eq!(depth(How::Auto, false, 3), 15);
+        assert_eq!(depth(How::By(1), true, 3), 15);
+        let blocks = [2, 4, 8, 16].map(|n| depth(How::By(n), true, 3));
+        assert!(blocks.windows(2).all(|w| w[1] < w[0]), "{blocks:?}");
+        assert_eq!(blocks[3], 4);
     }
 
     #[test]
