@@ -49,7 +49,9 @@ pub fn ring_for(levels: u32, switches: bool) -> (LogN, usize) {
         // the smallest ring has no room for the prime that switching keys takes
         .find(|(n, _, most)| levels <= *most && (*n > 12 || !switches));
     let (log_n, bits, _) = *fits.unwrap_or(&RINGS[RINGS.len() - 1]);
-    let room = bits.saturating_sub(40 * levels + 50) / 50;
+    // errors add up, so that scales grow with the levels
+    let scale = 40 + levels / 3;
+    let room = bits.saturating_sub(scale * levels + 50) / 50;
     let special = (room as usize).clamp(1, (levels as usize + 1).div_ceil(2));
     (LogN(log_n), special)
 }

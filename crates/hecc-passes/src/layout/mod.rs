@@ -182,7 +182,6 @@ fn lower_in_tiles(
     circuit: &Circuit<Tensor>,
     options: &LayoutOptions,
 ) -> Result<Option<(Estimate, Circuit<Slots>)>, Diagnostic> {
-    let mut best: Option<(Estimate, Circuit<Slots>)> = None;
     let most = options.max_slots.next_power_of_two();
     let mut forms: Vec<tiles::Prepared> = Vec::new();
     for distribute in [false, true] {
@@ -193,6 +192,30 @@ fn lower_in_tiles(
             forms.push(prepared);
         }
     }
+    let Some(mut best) = lower_in_tiles_of(&forms, most, options)? else {
+        return Ok(None);
+    };
+    // vectors that fill the smallest ring with room for the levels, where larger ones alone ask for more
+    let (ring, _) = ring_for(best.0.levels, best.0.key_switches > 0);
+    let slots = best.1.meta.slots.next_power_of_two();
+    if ring.slots() < slots
+        && let Some(narrower) = lower_in_tiles_of(&forms, ring.slots(), options)?
+        && (options.fits(&narrower.0) || !options.fits(&best.0))
+        && narrower.0.better(&best.0, options.objective)
+        && (narrower.0.bytes <= best.0.bytes || NARROW_WORTH * narrower.0.work <= best.0.work)
+    {
+        best = narrower;
+    }
+    Ok(Some(best))
+}
+
+/// The same in vectors of at most so many slots.
+fn lower_in_tiles_of(
+    forms: &[tiles::Prepared],
+    most: usize,
+    options: &LayoutOptions,
+) -> Result<Option<(Estimate, Circuit<Slots>)>, Diagnostic> {
+    let mut best: Option<(Estimate, Circuit<Slots>)> = None;
     // more levels only where few enough inputs take them
     let slacks = if options.max_inputs.is_some() {
         SLACK_MAX
@@ -200,7 +223,7 @@ fn lower_in_tiles(
         0
     };
     for slack in 0..=slacks {
-        for prepared in &forms {
+        for prepared in forms {
             let slots = prepared.largest()?.min(most);
             for repack in [0.0, 20.0] {
                 let wishes = tiles::Options {
@@ -267,6 +290,9 @@ const TILED_NODES_MAX: usize = 1 << 12;
 
 /// More scalar operations than this are not tried one by one.
 const ELEMENTS_MAX: usize = 1 << 20;
+
+/// Narrower vectors that take more bytes are worth this much less work.
+const NARROW_WORTH: f64 = 2.0;
 
 /// Packing parameters twice is worth this much less work.
 const INPUTS_WORTH: f64 = 1.25;
