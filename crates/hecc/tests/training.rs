@@ -192,9 +192,10 @@ fn minibatches_of_a_thousand_samples_take_few_ciphertexts() {
     let text = program(4, 1024, 197, 8.0, "");
     fs::write(dir.path().join("train.hec"), text).unwrap();
     let report = run(dir.path(), &["compile", "train.hec", "--format", "json"]);
-    // 8 tiles of 128 × 256 for each batch, and the weights
+    // 16 tiles of 64 × 256 for each batch, and the weights
     let count = report["encrypted_inputs"]["count"].as_u64().unwrap();
-    assert!(count <= 4 * 8 + 2, "{count}");
+    assert!(count <= 4 * 16 + 2, "{count}");
+    assert_eq!(report["params"]["ring_degree"], 32768);
     assert!(report["levels"].as_u64().unwrap() <= 15);
 }
 

@@ -924,7 +924,7 @@ impl Planner {
                 .map(|(s, by)| (*s, *by))
                 .min_by_key(|(s, by)| (*by, *s))
             {
-                let choice = self.cheapest(v, s, by, &needed, &packed)?;
+                let choice = self.cheapest(v, s, by, &needed, &packed, &taken)?;
                 if choice.via != Via::Direct {
                     let (_, from) = choice.from[0];
                     let earlier = by - choice.levels;
@@ -975,10 +975,11 @@ impl Planner {
         by: u32,
         needed: &[BTreeMap<usize, u32>],
         packed: &[Vec<Layout>],
+        taken: &BTreeMap<usize, Choice>,
     ) -> Option<Choice> {
         let mut best: Option<(f64, &Choice)> = None;
         for c in &self.states[v][s].choices {
-            if self.arrival(c) > by {
+            if self.arrival(c) > by || leads_back(c, s, taken) {
                 continue;
             }
             let mut cost = c.cost;
@@ -1039,6 +1040,22 @@ fn insert(infos: &mut Vec<Info>, state: State, choice: Choice) {
             junk: 0.0,
         }),
     }
+}
+
+/// Whether a choice for state `s` is made from a state that is itself, as taken so far, made from `s`.
+fn leads_back(choice: &Choice, s: usize, taken: &BTreeMap<usize, Choice>) -> bool {
+    let mut choice = choice;
+    while choice.via != Via::Direct {
+        let (_, from) = choice.from[0];
+        if from == s {
+            return true;
+        }
+        match taken.get(&from) {
+            Some(next) => choice = next,
+            None => break,
+        }
+    }
+    false
 }
 
 /// States that are made from others of the same value after these.
