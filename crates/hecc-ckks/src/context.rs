@@ -16,7 +16,7 @@ use crate::ring::{Domain, Eval, Poly, Pool};
 use crate::{Error, Result};
 
 /// Most primes of a context: far beyond what any ring can use securely.
-pub(crate) const MAX_PRIMES: usize = 256;
+const MAX_PRIMES: usize = 256;
 
 /// Most words that idle buffers may hold: 512 MiB.
 const POOL_WORDS: usize = 1 << 26;
@@ -85,8 +85,8 @@ struct Inner {
     down_rescale: Vec<Converter>,
     /// `rescale[l]`: from q_l; one more from p_0 if there is one.
     rescale: Vec<Converter>,
-    /// `garner[i][j]`: q_j^-1 mod q_i in Montgomery form, j < i.
-    garner: Vec<Vec<u64>>,
+    /// See [`Context::mixed_radix`].
+    mixed_radix: Vec<Vec<u64>>,
     permutations: RwLock<BTreeMap<GaloisElement, Arc<Permutation>>>,
     /// By prime and length: transforms of polynomials in a power of X; none where the library has none.
     short: RwLock<BTreeMap<(usize, usize), ShortNtt>>,
@@ -166,12 +166,17 @@ impl Context {
         let rescale = (0..(chain + 1).min(primes.len()))
             .map(|l| converter(vec![l]))
             .collect();
-        let garner = (0..chain)
+        let mixed_radix = (0..chain)
             .map(|i| {
                 let m = &primes[i].modulus;
-                (0..i)
-                    .map(|j| m.inverse(m.enter(primes[j].modulus.q)))
-                    .collect()
+                let mut weight = m.enter(1);
+                let mut row = vec![0; i];
+                for j in (0..i).rev() {
+                    weight = m.mul(weight, m.inverse(m.enter(primes[j].modulus.q)));
+                    row[j] = m.neg(weight);
+                }
+                row.push(weight);
+                row
             })
             .collect();
         let digest = digest(&parameters);
@@ -192,7 +197,7 @@ impl Context {
                 down,
                 down_rescale,
                 rescale,
-                garner,
+                mixed_radix,
                 permutations: RwLock::new(BTreeMap::new()),
                 short: RwLock::new(BTreeMap::new()),
                 tag,
@@ -293,9 +298,11 @@ impl Context {
         &self.inner.rescale[level.0 as usize]
     }
 
-    /// q_j^-1 mod q_i in Montgomery form.
-    pub(crate) fn garner(&self, i: usize, j: usize) -> u64 {
-        self.inner.garner[i][j]
+    /// In Montgomery form modulo q_i: what digits 0 to i − 1 of a number in mixed radix (q_0, q_1, …) are
+    /// multiplied by, and then the number itself, so that the sum is digit i: −(q_j⋯q_{i−1})^-1 for each j, and
+    /// (q_0⋯q_{i−1})^-1.
+    pub(crate) fn mixed_radix(&self, i: usize) -> &[u64] {
+        &self.inner.mixed_radix[i]
     }
 
     pub(crate) fn tag(&self) -> u64 {

@@ -7,9 +7,11 @@
 
 use hecc_params::{Level, LogN, Scale};
 use num_complex::Complex64;
+use zeroize::Zeroize;
 
-use crate::context::{Context, MAX_PRIMES};
-use crate::ring::kernels::Path;
+use crate::context::Context;
+use crate::ring::kernels::{self, Path};
+use crate::ring::modulus::SMALL;
 use crate::ring::{Coeff, Eval, Poly};
 use crate::{Error, ExtendedPlaintext, Plaintext, Result};
 
@@ -567,10 +569,8 @@ impl Context {
             fft::centre(path, x, q, factor, re);
             fft::centre(path, y, q, factor, im);
         } else {
-            for (k, (re, im)) in re.iter_mut().zip(im.iter_mut()).enumerate() {
-                *re = self.signed(&residues, k * gap) * factor;
-                *im = self.signed(&residues, k * gap + n / 2) * factor;
-            }
+            self.signed(&residues, 0, gap, factor, re);
+            self.signed(&residues, n / 2, gap, factor, im);
         }
         residues.wipe();
         self.embedding().forward(path, re, im);
@@ -579,46 +579,64 @@ impl Context {
         Ok(out)
     }
 
-    /// The coefficient at `place` of plain residues, as the representative nearest to zero.
+    /// The coefficients at `first`, `first` + `gap`, … of plain residues, as the representatives nearest to zero,
+    /// times `factor`.
     ///
-    /// Mixed radix: the digits of x + (Q−1)/2, less those of (Q−1)/2, which are (q_i−1)/2 each. So a
+    /// Mixed radix (Garner): the digits of x + (Q−1)/2, less those of (Q−1)/2, which are (q_i−1)/2 each. So a
     /// small x has zeros at the top, whatever its sign, and Horner's rule loses nothing.
-    fn signed(&self, residues: &Poly<Eval>, place: usize) -> f64 {
+    fn signed(
+        &self,
+        residues: &Poly<Eval>,
+        first: usize,
+        gap: usize,
+        factor: f64,
+        out: &mut [f64],
+    ) {
+        // Coefficients whose digits stay in the first cache; kernels take eight at least.
+        const CHUNK: usize = 256;
         let limbs = residues.limbs();
-        let at = |i: usize| residues.words()[i * residues.degree() + place];
-        if limbs == 1 {
-            let (x, q) = (at(0), self.modulus(0).q);
-            return if x > q / 2 {
-                -((q - x) as f64)
-            } else {
-                x as f64
-            };
-        }
-        let mut digits = [0u64; MAX_PRIMES];
-        for i in 0..limbs {
-            let m = self.modulus(i);
-            let mut x = m.add(at(i), m.q / 2);
-            for (j, &digit) in digits[..i].iter().enumerate() {
-                x = m.mul(m.sub(x, m.reduce(digit)), self.garner(i, j));
-            }
-            digits[i] = x;
-        }
-        let mut exact = 0i128;
-        let mut float = None;
-        for i in (0..limbs).rev() {
-            let q = self.modulus(i).q;
-            let digit = digits[i] as i64 - (q / 2) as i64;
-            match float {
-                Some(f) => float = Some(f * q as f64 + digit as f64),
-                None => {
-                    exact = exact * i128::from(q) + i128::from(digit);
-                    if exact.unsigned_abs() >> 62 != 0 {
-                        float = Some(exact as f64);
-                    }
+        let width = out.len().clamp(8, CHUNK);
+        let mut shifted = vec![0; width];
+        let mut digits = vec![0; limbs * width];
+        for (number, out) in out.chunks_mut(width).enumerate() {
+            let first = first + number * width * gap;
+            for i in 0..limbs {
+                let m = self.modulus(i);
+                let from = residues.limb(i)[first..].iter().step_by(gap);
+                for (shifted, &x) in shifted.iter_mut().zip(from.take(out.len())) {
+                    *shifted = m.add(x, m.q / 2);
+                }
+                let (below, rest) = digits.split_at_mut(i * width);
+                let mut x: Vec<&[u64]> = below.chunks_exact(width).collect();
+                x.push(&shifted);
+                let digit = &mut rest[..width];
+                if (0..=i).all(|j| self.modulus(j).q < SMALL) {
+                    m.combine(&mut [digit], &x, self.mixed_radix(i));
+                } else {
+                    kernels::portable::combine(m, &mut [digit], &x, self.mixed_radix(i));
                 }
             }
+            for (k, out) in out.iter_mut().enumerate() {
+                let mut exact = 0i128;
+                let mut float = None;
+                for (i, digits) in digits.chunks_exact(width).enumerate().rev() {
+                    let q = self.modulus(i).q;
+                    let digit = digits[k] as i64 - (q / 2) as i64;
+                    match float {
+                        Some(f) => float = Some(f * q as f64 + digit as f64),
+                        None => {
+                            exact = exact * i128::from(q) + i128::from(digit);
+                            if exact.unsigned_abs() >> 62 != 0 {
+                                float = Some(exact as f64);
+                            }
+                        }
+                    }
+                }
+                *out = float.unwrap_or(exact as f64) * factor;
+            }
         }
-        float.unwrap_or(exact as f64)
+        shifted.zeroize();
+        digits.zeroize();
     }
 }
 

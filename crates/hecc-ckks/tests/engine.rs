@@ -467,6 +467,14 @@ fn portable_and_fast_give_the_same_bytes() {
             all.push(ct.to_bytes(c).unwrap());
         }
         all.push(b.keys.to_bytes(c).unwrap());
+        // Coefficients of one and of many words, and of short vectors.
+        for values in [sample(1024, 7), sample(4, 8)] {
+            for scale in [SCALE, Scale(2f64.powi(200))] {
+                let plain = c.encode(&values, Level(5), scale).unwrap();
+                let back = c.decode(&plain).unwrap();
+                all.push(back.iter().flat_map(|x| x.to_le_bytes()).collect());
+            }
+        }
         all
     };
     let portable = bytes(true, false);
