@@ -1,6 +1,7 @@
 //! Arithmetic on ciphertexts that needs no keys.
 
 use hecc_params::{Level, Scale};
+use num_complex::Complex64;
 
 use crate::context::Context;
 use crate::encoder::enter_float;
@@ -395,6 +396,45 @@ impl Context {
             let m = self.modulus(j);
             m.add_const_assign(limb, enter_float(m, scaled));
         });
+        Ok(())
+    }
+
+    /// a += value in every slot, at the scale of a; the value may be complex.
+    ///
+    /// # Errors
+    /// As [`Context::add_scalar`].
+    pub fn add_complex_scalar_assign(&self, a: &mut Ciphertext, value: Complex64) -> Result<()> {
+        self.check_ciphertext(a)?;
+        let re = self.scaled_below(value.re, a.scale, a.level)?;
+        let im = self.scaled_below(value.im, a.scale, a.level)?;
+        let half = self.n() / 2;
+        self.each_limb(&mut a.polys[0], |j, limb| {
+            let m = self.modulus(j);
+            let re = enter_float(m, re);
+            let im = m.mul(enter_float(m, im), self.primes()[j].iota);
+            let (first, second) = limb.split_at_mut(half);
+            m.add_const_assign(first, m.add(re, im));
+            m.add_const_assign(second, m.sub(re, im));
+        });
+        Ok(())
+    }
+
+    /// a times the imaginary unit in every slot: its polynomials times X^(N/2). Exact, and the scale stays.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`].
+    pub fn mul_i_assign(&self, a: &mut Ciphertext) -> Result<()> {
+        self.check_ciphertext(a)?;
+        let half = self.n() / 2;
+        for x in &mut a.polys {
+            self.each_limb(x, |j, limb| {
+                let m = self.modulus(j);
+                let iota = self.primes()[j].iota;
+                let (first, second) = limb.split_at_mut(half);
+                m.mul_const_assign(first, iota);
+                m.mul_const_assign(second, m.neg(iota));
+            });
+        }
         Ok(())
     }
 

@@ -258,6 +258,32 @@ fn repertoire(parameters: Parameters, options: Options, slots: usize) {
     ]) {
         b.check("linear combination", ct, &zip(f), 4.0 * bound);
     }
+    let turned = |f: &dyn Fn(f64, f64) -> (f64, f64)| -> Vec<Complex64> {
+        x.iter()
+            .zip(&y)
+            .map(|(a, b)| {
+                let (re, im) = f(*a, *b);
+                Complex64::new(re, im)
+            })
+            .collect()
+    };
+    // (x + iy)·i and + (2 − 3i), on all limbs and both polynomials.
+    let pair = c
+        .encode_complex(&turned(&|a, b| (a, b)), ct_x.level(), SCALE)
+        .unwrap();
+    let mut z = c
+        .encrypt_symmetric(&pair, &b.secret, &mut b.randomness)
+        .and_then(|s| c.expand(&s))
+        .unwrap();
+    c.mul_i_assign(&mut z).unwrap();
+    c.add_complex_scalar_assign(&mut z, Complex64::new(2.0, -3.0))
+        .unwrap();
+    let found = c
+        .decode_complex(&c.decrypt(&z, &b.secret).unwrap())
+        .unwrap();
+    for (f, e) in found.iter().zip(turned(&|a, b| (2.0 - b, a - 3.0))) {
+        assert!((f - e).norm() < 1e-6, "{f} {e}");
+    }
     // Rank and degree of the product beside one of degree 1, in either order.
     for (pair, weights) in [
         ([&lifted, &product], [2.0, -3.0]),

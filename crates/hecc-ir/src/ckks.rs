@@ -96,6 +96,10 @@ pub enum CkksOp {
     },
     /// Slot i of the result is slot i + k modulo S; degree 1.
     Rotate(RotationStep),
+    /// The complex conjugate of every slot; degree 1.
+    Conjugate,
+    /// Every slot times the imaginary unit: the polynomials times X^(N/2). No error, no scale.
+    TimesI,
     /// Degree 2 → 1.
     Relinearize,
     /// Divides by the top prime, which is this one: one level down, scale divided by it.
@@ -131,6 +135,8 @@ impl Dialect for Ckks {
             CkksOp::MulScalar { .. } => "mul_scalar",
             CkksOp::LinComb { .. } => "lincomb",
             CkksOp::Rotate(_) => "rotate",
+            CkksOp::Conjugate => "conjugate",
+            CkksOp::TimesI => "times_i",
             CkksOp::Relinearize => "relinearize",
             CkksOp::Rescale { .. } => "rescale",
             CkksOp::DropLevel(_) => "drop_level",
@@ -151,6 +157,8 @@ impl Dialect for Ckks {
             | CkksOp::AddScalar(_)
             | CkksOp::MulScalar { .. }
             | CkksOp::Rotate(_)
+            | CkksOp::Conjugate
+            | CkksOp::TimesI
             | CkksOp::Relinearize
             | CkksOp::Rescale { .. }
             | CkksOp::DropLevel(_) => 1,
@@ -241,7 +249,7 @@ impl Dialect for Ckks {
                     degree: 2,
                 }
             }
-            CkksOp::Neg | CkksOp::AddScalar(_) => {
+            CkksOp::Neg | CkksOp::TimesI | CkksOp::AddScalar(_) => {
                 cipher(0)?;
                 *operands[0]
             }
@@ -270,7 +278,7 @@ impl Dialect for Ckks {
                     degree: top,
                 }
             }
-            CkksOp::Rotate(_) => {
+            CkksOp::Rotate(_) | CkksOp::Conjugate => {
                 let (_, _, degree) = cipher(0)?;
                 linear(degree)?;
                 *operands[0]

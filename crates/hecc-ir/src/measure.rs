@@ -6,7 +6,8 @@
 //! how a ciphertext is read, `drop_level` and a scalar multiplication by exactly 1 (a change of
 //! scale); those pass their operand's layer on. A linear combination of n terms is one operation of a
 //! layer; among the counts it stands for n − 1 `add` and one `mul_plain` for each coefficient other
-//! than ±1. `mul_scalar` by −1 is a `neg`, by any other value a `mul_plain`; `add_scalar` is an `add`.
+//! than ±1. `mul_scalar` by −1 is a `neg`, by any other value a `mul_plain`; `add_scalar` is an `add`. The
+//! multiplication of complex slots by the imaginary unit is a `mul_plain`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +30,7 @@ pub struct OpCounts {
     pub square: u64,
     pub mul_plain: u64,
     pub rotate: u64,
+    pub conjugate: u64,
     pub relinearize: u64,
     pub rescale: u64,
 }
@@ -118,6 +120,14 @@ pub fn measure(circuit: &Circuit<Ckks>) -> Measures {
                 Kind::Op
             }
             CkksOp::Rotate(k) => rotation(counts, rotations, k.0, slots),
+            CkksOp::Conjugate => {
+                counts.conjugate += 1;
+                Kind::Op
+            }
+            CkksOp::TimesI => {
+                counts.mul_plain += 1;
+                Kind::Op
+            }
             CkksOp::Relinearize => {
                 counts.relinearize += 1;
                 Kind::Op
@@ -178,6 +188,14 @@ pub fn measure_slots(circuit: &Circuit<Slots>) -> Measures {
                 }
             }
             SlotsOp::Rotate(k) => rotation(counts, rotations, k.0, slots),
+            SlotsOp::Conjugate => {
+                counts.conjugate += 1;
+                Kind::Op
+            }
+            SlotsOp::TimesI => {
+                counts.mul_plain += 1;
+                Kind::Op
+            }
         }
     })
 }

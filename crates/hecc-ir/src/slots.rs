@@ -3,6 +3,10 @@
 //! Every value is a vector of S slots, S a power of two that the [`SlotsMeta`] holds. S is a
 //! matter of the program, not of the ring: a ring with more slots repeats the vector cyclically,
 //! so that a rotation acts modulo S either way.
+//!
+//! A slot holds a real number or, in a *complex* circuit, a complex one: two instances of a batch, one in
+//! its real part and one in its imaginary part. Weights are real all the same, so that whatever is linear
+//! does both at once. A complex vector is written as its S real parts and then its S imaginary parts.
 
 use std::sync::Arc;
 
@@ -44,7 +48,8 @@ pub enum SlotSource {
     Map(SlotMap),
     /// Every slot holds this element.
     Element(u32),
-    /// Slot i holds this element of instance i of the batch.
+    /// Slot i holds this element of instance i of the batch; its imaginary part, in a complex circuit, that
+    /// of instance S + i.
     Instances(u32),
 }
 
@@ -60,7 +65,7 @@ pub struct PlainDef {
 /// Where the values of a plaintext come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum PlainSource {
-    /// Known at compile time, the same in every slot.
+    /// Known at compile time, the same in every slot (in both parts of it, in a complex circuit).
     Uniform(f64),
     /// Known at compile time, S values.
     Vector(Arc<[f64]>),
@@ -102,6 +107,8 @@ pub struct SlotsMeta {
     pub slots: usize,
     /// Instances evaluated at once, with `@batch`.
     pub batch: Option<u32>,
+    /// Whether slots are complex, each with two instances of the batch.
+    pub complex: bool,
     /// Plaintexts.
     pub plains: Vec<PlainDef>,
     /// Results.
@@ -113,6 +120,17 @@ pub struct SlotsMeta {
     /// `Input(i)` is parameter i of the source circuit, and parameter n + i that a [`PackedInput`]
     /// names is its result i, with n the count of the source circuit's parameters.
     pub client: Option<crate::graph::Circuit<crate::tensor::Tensor>>,
+}
+
+impl SlotsMeta {
+    /// Real numbers in a vector: S, or 2·S in a complex circuit.
+    pub fn values(&self) -> usize {
+        if self.complex {
+            2 * self.slots
+        } else {
+            self.slots
+        }
+    }
 }
 
 /// Encrypted, or known to the evaluator.
@@ -154,6 +172,10 @@ pub enum SlotsOp {
     LinComb(Vec<Coefficient>),
     /// Slot i of the result is slot i + k modulo S.
     Rotate(RotationStep),
+    /// The complex conjugate of every slot.
+    Conjugate,
+    /// Every slot times the imaginary unit.
+    TimesI,
 }
 
 /// The dialect of slot vectors.
@@ -178,6 +200,8 @@ impl Dialect for Slots {
             SlotsOp::Square => "square",
             SlotsOp::LinComb(_) => "lincomb",
             SlotsOp::Rotate(_) => "rotate",
+            SlotsOp::Conjugate => "conjugate",
+            SlotsOp::TimesI => "times_i",
         }
     }
 
@@ -195,7 +219,11 @@ impl Dialect for Slots {
             }
             SlotsOp::Plain(_) => (0, 0, false),
             SlotsOp::Add | SlotsOp::Sub | SlotsOp::Mul => (2, 2, true),
-            SlotsOp::Neg | SlotsOp::Square | SlotsOp::Rotate(_) => (1, 1, false),
+            SlotsOp::Neg
+            | SlotsOp::Square
+            | SlotsOp::Rotate(_)
+            | SlotsOp::Conjugate
+            | SlotsOp::TimesI => (1, 1, false),
             SlotsOp::LinComb(c) if c.is_empty() => return Err("has no terms".to_owned()),
             SlotsOp::LinComb(c) => (c.len(), c.len(), false),
         };

@@ -1058,6 +1058,9 @@ fn print_slots_meta(meta: &SlotsMeta, out: &mut String) {
     if let Some(b) = meta.batch {
         let _ = writeln!(out, "  batch {b}");
     }
+    if meta.complex {
+        out.push_str("  complex\n");
+    }
     for plain in &meta.plains {
         out.push_str("  plain");
         match &plain.source {
@@ -1108,6 +1111,7 @@ fn parse_slots_meta(word: &str, meta: &mut SlotsMeta, p: &mut Parser) -> Result<
     match word {
         "slots" => meta.slots = p.number()?,
         "batch" => meta.batch = Some(p.number()?),
+        "complex" => meta.complex = true,
         "plain" => {
             let kind = p.word()?;
             let source = match kind.as_str() {
@@ -1162,7 +1166,13 @@ impl Text for Slots {
             SlotsOp::Plain(p) => {
                 let _ = write!(out, " #{}", p.0);
             }
-            SlotsOp::Add | SlotsOp::Sub | SlotsOp::Neg | SlotsOp::Mul | SlotsOp::Square => {}
+            SlotsOp::Add
+            | SlotsOp::Sub
+            | SlotsOp::Neg
+            | SlotsOp::Mul
+            | SlotsOp::Square
+            | SlotsOp::Conjugate
+            | SlotsOp::TimesI => {}
             SlotsOp::LinComb(c) => print_list(c.iter().map(print_coefficient), out),
             SlotsOp::Rotate(k) => {
                 let _ = write!(out, " {}", k.0);
@@ -1181,6 +1191,8 @@ impl Text for Slots {
             "square" => SlotsOp::Square,
             "lincomb" => SlotsOp::LinComb(p.list(Parser::coefficient)?),
             "rotate" => SlotsOp::Rotate(RotationStep(p.number()?)),
+            "conjugate" => SlotsOp::Conjugate,
+            "times_i" => SlotsOp::TimesI,
             _ => return Err(p.error(format!("there is no operation {mnemonic}"))),
         })
     }
@@ -1240,6 +1252,8 @@ impl Text for Ckks {
             | CkksOp::Neg
             | CkksOp::Mul
             | CkksOp::Square
+            | CkksOp::Conjugate
+            | CkksOp::TimesI
             | CkksOp::Relinearize => Ok(()),
             CkksOp::AddScalar(c) => write!(out, " {}", print_coefficient(c)),
             CkksOp::MulScalar { value, scale } => {
@@ -1289,6 +1303,8 @@ impl Text for Ckks {
                 scale: scale(p)?,
             },
             "rotate" => CkksOp::Rotate(RotationStep(p.number()?)),
+            "conjugate" => CkksOp::Conjugate,
+            "times_i" => CkksOp::TimesI,
             "relinearize" => CkksOp::Relinearize,
             "rescale" => CkksOp::Rescale { prime: p.number()? },
             "drop_level" => CkksOp::DropLevel(Level(p.number()?)),
@@ -1416,6 +1432,8 @@ mod tests {
         let t = c
             .push(CkksOp::Rotate(RotationStep(-3)), &[r], s(12))
             .expect("typed");
+        let t = c.push(CkksOp::Conjugate, &[t], s(12)).expect("typed");
+        let t = c.push(CkksOp::TimesI, &[t], s(12)).expect("typed");
         let l = CkksOp::LinComb {
             coefficients: vec![
                 Coefficient::Const(Real(2.0)),
@@ -1442,6 +1460,7 @@ mod tests {
         SlotsMeta {
             slots: 4,
             batch: Some(3),
+            complex: true,
             plains: vec![
                 plain(PlainSource::Vector(vec![0.1, -0.0, 1e-300, 3.0].into())),
                 plain(PlainSource::Uniform(-2.5)),
@@ -1477,11 +1496,13 @@ mod tests {
         for _ in 0..20 {
             let a = ids[random.below(ids.len())];
             let b = ids[random.below(ids.len())];
-            let (op, operands) = match random.below(8) {
+            let (op, operands) = match random.below(10) {
                 0 => (SlotsOp::Add, vec![a, b]),
                 1 => (SlotsOp::Sub, vec![a, plain]),
                 2 => (SlotsOp::Mul, vec![a, b]),
                 3 => (SlotsOp::Neg, vec![a]),
+                8 => (SlotsOp::Conjugate, vec![a]),
+                9 => (SlotsOp::TimesI, vec![a]),
                 4 => (SlotsOp::Square, vec![a]),
                 5 => (SlotsOp::Mul, vec![a, plain]),
                 6 => {

@@ -1,7 +1,8 @@
 //! Evaluates circuits on slot vectors in any [`Algebra`], and moves values between tensors and slots.
 //!
 //! Both lowered dialects are meant here by their values alone: scales, levels, noise and rounding
-//! do not show. A vector has S values; a rotation acts modulo S.
+//! do not show. A vector has S values; a rotation acts modulo S. In a complex circuit it has 2·S, the real
+//! parts and then the imaginary ones: no algebra needs a square root of −1.
 
 use crate::algebra::Algebra;
 use crate::ckks::{Ckks, CkksOp};
@@ -98,7 +99,7 @@ pub fn resolve_plains<A: Algebra>(
     meta.plains
         .iter()
         .map(|plain| match &plain.source {
-            PlainSource::Uniform(x) => Ok(vec![lift(*x)?; meta.slots]),
+            PlainSource::Uniform(x) => Ok(vec![lift(*x)?; meta.values()]),
             PlainSource::Vector(v) => v.iter().map(|&x| lift(x)).collect(),
             PlainSource::Public { output, source } => {
                 let instances: Option<Vec<_>> = public
@@ -108,7 +109,7 @@ pub fn resolve_plains<A: Algebra>(
                 let instances = instances.ok_or_else(|| {
                     EvalError::Inputs(format!("the public program has no result {output}"))
                 })?;
-                pack(algebra, source, meta.slots, &instances)
+                pack(algebra, source, meta.values(), &instances)
             }
         })
         .collect()
@@ -170,7 +171,8 @@ pub fn unpack<V: Clone>(
         .collect()
 }
 
-/// What one operation of [`Slots`] yields. `inputs` are the encrypted inputs, `plains` the plaintexts.
+/// What one operation of [`Slots`] yields. `inputs` are the encrypted inputs, `plains` the plaintexts;
+/// `complex` says of what circuit.
 ///
 /// # Errors
 /// [`EvalError`] when the operation and what it refers to do not fit.
@@ -180,27 +182,31 @@ pub fn slots_op<A: Algebra>(
     operands: &[&[A::Value]],
     inputs: &[Vec<A::Value>],
     plains: &[Vec<A::Value>],
+    complex: bool,
 ) -> Result<Vec<A::Value>, EvalError> {
     let v = Vectors {
         algebra,
         operands,
         plains,
+        complex,
     };
     match op {
         SlotsOp::Input(i) => listed(inputs, *i, "input"),
         SlotsOp::Plain(p) => listed(plains, p.0, "plaintext"),
         SlotsOp::Add => v.zip(|x, y| algebra.add(x, y)),
         SlotsOp::Sub => v.zip(|x, y| algebra.sub(x, y)),
-        SlotsOp::Mul => v.zip(|x, y| algebra.mul(x, y)),
+        SlotsOp::Mul => v.product(),
         SlotsOp::Neg => v.map(|x| algebra.neg(x)),
-        SlotsOp::Square => v.map(|x| algebra.square(x)),
+        SlotsOp::Square => v.square(),
         SlotsOp::LinComb(coefficients) => v.combine(coefficients),
         SlotsOp::Rotate(k) => v.rotate(k.0),
+        SlotsOp::Conjugate => v.conjugate(),
+        SlotsOp::TimesI => v.times_i(),
     }
 }
 
 /// What one operation of [`Ckks`] yields, noise and rounding aside. `inputs` are the encrypted
-/// inputs, `plains` the plaintexts.
+/// inputs, `plains` the plaintexts; `complex` says of what circuit.
 ///
 /// # Errors
 /// [`EvalError`] when the operation and what it refers to do not fit.
@@ -210,20 +216,22 @@ pub fn ckks_op<A: Algebra>(
     operands: &[&[A::Value]],
     inputs: &[Vec<A::Value>],
     plains: &[Vec<A::Value>],
+    complex: bool,
 ) -> Result<Vec<A::Value>, EvalError> {
     let v = Vectors {
         algebra,
         operands,
         plains,
+        complex,
     };
     match op {
         CkksOp::Input(i) => listed(inputs, *i, "input"),
         CkksOp::Encode { plain, .. } => listed(plains, plain.0, "plaintext"),
         CkksOp::Add => v.zip(|x, y| algebra.add(x, y)),
         CkksOp::Sub => v.zip(|x, y| algebra.sub(x, y)),
-        CkksOp::Mul => v.zip(|x, y| algebra.mul(x, y)),
+        CkksOp::Mul => v.product(),
         CkksOp::Neg => v.map(|x| algebra.neg(x)),
-        CkksOp::Square => v.map(|x| algebra.square(x)),
+        CkksOp::Square => v.square(),
         CkksOp::AddScalar(c) => {
             let c = v.coefficient(c)?;
             v.map(|x| algebra.add(x, &c))
@@ -234,6 +242,8 @@ pub fn ckks_op<A: Algebra>(
         }
         CkksOp::LinComb { coefficients, .. } => v.combine(coefficients),
         CkksOp::Rotate(k) => v.rotate(k.0),
+        CkksOp::Conjugate => v.conjugate(),
+        CkksOp::TimesI => v.times_i(),
         CkksOp::Relinearize | CkksOp::Rescale { .. } | CkksOp::DropLevel(_) => v.map(|x| x.clone()),
     }
 }
@@ -248,10 +258,10 @@ pub fn eval_slots<A: Algebra>(
     inputs: &[Vec<A::Value>],
     plains: &[Vec<A::Value>],
 ) -> Result<Vec<Vec<A::Value>>, EvalError> {
-    check_inputs::<A, Slots>(circuit, circuit.meta.slots, inputs)?;
+    check_inputs::<A, Slots>(circuit, circuit.meta.values(), inputs)?;
     eval_flat::<A, Slots>(
         circuit,
-        |op, operands| slots_op(algebra, op, operands, inputs, plains),
+        |op, operands| slots_op(algebra, op, operands, inputs, plains, circuit.meta.complex),
         |_, _| Ok(()),
     )
 }
@@ -280,10 +290,10 @@ pub fn eval_ckks_with<A: Algebra>(
     plains: &[Vec<A::Value>],
     visitor: impl FnMut(NodeId, &[A::Value]) -> Result<(), EvalError>,
 ) -> Result<Vec<Vec<A::Value>>, EvalError> {
-    check_inputs::<A, Ckks>(circuit, circuit.meta.slots, inputs)?;
+    check_inputs::<A, Ckks>(circuit, circuit.meta.values(), inputs)?;
     eval_flat::<A, Ckks>(
         circuit,
-        |op, operands| ckks_op(algebra, op, operands, inputs, plains),
+        |op, operands| ckks_op(algebra, op, operands, inputs, plains, circuit.meta.complex),
         visitor,
     )
 }
@@ -364,10 +374,14 @@ fn listed<V: Clone>(list: &[Vec<V>], i: u32, what: &str) -> Result<Vec<V>, EvalE
         .ok_or_else(|| mismatch(&format!("there is no {what} {i}")))
 }
 
+/// Real and imaginary parts of a vector.
+type Halves<'a, V> = (&'a [V], &'a [V]);
+
 struct Vectors<'a, A: Algebra> {
     algebra: &'a A,
     operands: &'a [&'a [A::Value]],
     plains: &'a [Vec<A::Value>],
+    complex: bool,
 }
 
 impl<'a, A: Algebra> Vectors<'a, A> {
@@ -391,6 +405,58 @@ impl<'a, A: Algebra> Vectors<'a, A> {
             return Err(mismatch("operands of different length"));
         }
         Ok(x.iter().zip(y).map(|(x, y)| f(x, y)).collect())
+    }
+
+    /// The real and the imaginary parts of an operand.
+    fn parts(&self, i: usize) -> Result<Halves<'a, A::Value>, EvalError> {
+        let v = self.operand(i)?;
+        if self.complex && v.len() % 2 == 0 {
+            Ok(v.split_at(v.len() / 2))
+        } else {
+            Err(mismatch("a vector without imaginary parts"))
+        }
+    }
+
+    fn product(&self) -> Result<Vec<A::Value>, EvalError> {
+        let a = self.algebra;
+        if !self.complex {
+            return self.zip(|x, y| a.mul(x, y));
+        }
+        let ((xr, xi), (yr, yi)) = (self.parts(0)?, self.parts(1)?);
+        if xr.len() != yr.len() {
+            return Err(mismatch("operands of different length"));
+        }
+        let n = xr.len();
+        let re = (0..n).map(|s| a.sub(&a.mul(&xr[s], &yr[s]), &a.mul(&xi[s], &yi[s])));
+        let im = (0..n).map(|s| a.add(&a.mul(&xr[s], &yi[s]), &a.mul(&xi[s], &yr[s])));
+        Ok(re.chain(im).collect())
+    }
+
+    fn square(&self) -> Result<Vec<A::Value>, EvalError> {
+        let a = self.algebra;
+        if !self.complex {
+            return self.map(|x| a.square(x));
+        }
+        let (re, im) = self.parts(0)?;
+        let both = || re.iter().zip(im);
+        let real = both().map(|(x, y)| a.sub(&a.square(x), &a.square(y)));
+        let imaginary = both().map(|(x, y)| {
+            let half = a.mul(x, y);
+            a.add(&half, &half)
+        });
+        Ok(real.chain(imaginary).collect())
+    }
+
+    fn conjugate(&self) -> Result<Vec<A::Value>, EvalError> {
+        let (re, im) = self.parts(0)?;
+        let minus = im.iter().map(|y| self.algebra.neg(y));
+        Ok(re.iter().cloned().chain(minus).collect())
+    }
+
+    fn times_i(&self) -> Result<Vec<A::Value>, EvalError> {
+        let (re, im) = self.parts(0)?;
+        let minus = im.iter().map(|y| self.algebra.neg(y));
+        Ok(minus.chain(re.iter().cloned()).collect())
     }
 
     fn coefficient(&self, c: &Coefficient) -> Result<A::Value, EvalError> {

@@ -213,7 +213,9 @@ pub fn verify_tensor(module: &Module<Tensor>) -> Vec<Violation> {
 /// * Inputs, plaintexts and results of the public program that are mentioned exist. A map has S
 ///   entries; a vector of constants has S finite values. A coefficient's plaintext is uniform.
 /// * Outputs are encrypted; what unpacks them stays within them and has as many places as the
-///   result has elements. A batch has at most S instances.
+///   result has elements. A batch has at most S instances, in a complex circuit 2·S.
+/// * Only a complex circuit conjugates or multiplies by the imaginary unit. It does not rotate, all that
+///   it packs or unpacks are instances of a batch or the same for all, and no product has a plaintext operand.
 /// * The public program and the client's part are lawful tensor circuits without loops.
 pub fn verify_slots(circuit: &Circuit<Slots>) -> Vec<Violation> {
     let mut out = Vec::new();
@@ -228,13 +230,18 @@ pub fn verify_slots(circuit: &Circuit<Slots>) -> Vec<Violation> {
                     v.coefficient(node, &circuit.meta, c);
                 }
             }
-            SlotsOp::Input(_)
-            | SlotsOp::Add
-            | SlotsOp::Sub
-            | SlotsOp::Neg
-            | SlotsOp::Mul
-            | SlotsOp::Square
-            | SlotsOp::Rotate(_) => {}
+            SlotsOp::Rotate(_) => v.parts(node, &circuit.meta, false),
+            SlotsOp::Conjugate | SlotsOp::TimesI => v.parts(node, &circuit.meta, true),
+            SlotsOp::Mul => {
+                let operands = circuit.graph.operands(node);
+                if operands
+                    .iter()
+                    .any(|&o| o < node && *circuit.graph.ty(o) == SlotsType::Plain)
+                {
+                    v.parts(node, &circuit.meta, false);
+                }
+            }
+            SlotsOp::Input(_) | SlotsOp::Add | SlotsOp::Sub | SlotsOp::Neg | SlotsOp::Square => {}
         }
     }
     for (output, ()) in &circuit.outputs {
@@ -332,13 +339,19 @@ pub fn verify_ckks(circuit: &Circuit<Ckks>, parameters: Option<&Parameters>) -> 
                     );
                 }
             }
+            CkksOp::Rotate(_) => v.parts(node, &circuit.meta, false),
+            CkksOp::Conjugate | CkksOp::TimesI => v.parts(node, &circuit.meta, true),
+            CkksOp::Mul => {
+                let plain = |o: &NodeId| matches!(graph.ty(*o), CkksType::Plain { .. });
+                if graph.operands(node).iter().any(|o| *o < node && plain(o)) {
+                    v.parts(node, &circuit.meta, false);
+                }
+            }
             CkksOp::Input(_)
             | CkksOp::Add
             | CkksOp::Sub
             | CkksOp::Neg
-            | CkksOp::Mul
             | CkksOp::Square
-            | CkksOp::Rotate(_)
             | CkksOp::DropLevel(_) => {}
         }
     }
@@ -471,6 +484,14 @@ impl<'a, D: Dialect> Checker<'a, D> {
         }
     }
 
+    /// An operation that complex circuits alone have, or do not have.
+    fn parts(&mut self, node: NodeId, meta: &SlotsMeta, complex: bool) {
+        if meta.complex != complex {
+            let kind = if meta.complex { "complex" } else { "real" };
+            self.at(node, format!("a {kind} circuit has no such operation"));
+        }
+    }
+
     fn plain(&mut self, node: NodeId, meta: &SlotsMeta, plain: PlainId) {
         if plain.0 as usize >= meta.plains.len() {
             self.at(node, format!("there is no plaintext {}", plain.0));
@@ -510,15 +531,19 @@ impl<'a, D: Dialect> Checker<'a, D> {
         if !slots.is_power_of_two() {
             self.whole(format!("{slots} slots are no power of two"));
         }
-        if meta.batch.is_some_and(|b| b as usize > slots) {
+        if meta.batch.is_some_and(|b| b as usize > meta.values()) {
             self.whole(format!("the batch does not fit {slots} slots"));
         }
+        let instances = |source: &SlotSource| matches!(source, SlotSource::Instances(_));
         let good = |r: crate::graph::Interval| r.lo.is_finite() && r.hi.is_finite() && r.lo <= r.hi;
         for input in inputs {
             if !good(input.range) {
                 self.whole(format!("the range of input {} is none", input.label));
             }
             self.source(&input.source, slots, None, &input.label);
+            if meta.complex && !instances(&input.source) {
+                self.whole(format!("input {} packs no instances", input.label));
+            }
         }
         for (i, plain) in meta.plains.iter().enumerate() {
             let name = format!("plaintext {i}");
@@ -530,6 +555,9 @@ impl<'a, D: Dialect> Checker<'a, D> {
                     self.whole(format!("{name} is not finite"));
                 }
                 PlainSource::Uniform(_) => {}
+                PlainSource::Vector(_) if meta.complex => {
+                    self.whole(format!("{name} is a vector in a complex circuit"));
+                }
                 PlainSource::Vector(v) => {
                     if v.len() != slots || v.iter().any(|x| !x.is_finite()) {
                         self.whole(format!("{name} is no vector of {slots} finite values"));
@@ -545,7 +573,8 @@ impl<'a, D: Dialect> Checker<'a, D> {
             let n = elements(&result.shape);
             let fits = match &result.unpack {
                 Unpack::Slots(places) => {
-                    places.len() == n
+                    !meta.complex
+                        && places.len() == n
                         && places
                             .iter()
                             .all(|&(v, s)| (v as usize) < outputs && (s as usize) < slots)

@@ -16,10 +16,10 @@ use hecc_ir::verify;
 use hecc_params::CostModel;
 use serde::Serialize;
 
-use crate::layout::{self, LayoutOptions};
-use crate::pipeline::{self, CompileError, PassReport};
+use crate::layout::{self, LayoutOptions, Packing};
+use crate::pipeline::{self, CompileError, Objective, PassReport};
 use crate::precompute;
-use crate::scale::{self, ScaleOptions};
+use crate::scale::{self, ScaleOptions, Scaled};
 
 /// How to compile.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ pub struct Report {
     /// Whether the depth is the lower bound, and that is certain.
     pub optimal: bool,
     /// What was minimised first.
-    pub objective: pipeline::Objective,
+    pub objective: Objective,
     /// Estimated work of the tensor passes' result over that before what may grow it.
     pub work_growth: ReportedGrowth,
     /// The measures at -O 0; absent when they were not asked for.
@@ -146,6 +146,8 @@ pub struct ReportedParams {
     pub ring_degree: u64,
     /// Slots that the circuit uses; the ring has N/2.
     pub slots: u64,
+    /// Whether each slot is complex and carries two instances of a batch.
+    pub complex: bool,
     /// log2 of the modulus chain.
     pub log_q: f64,
     /// log2 of all primes, special ones included: what security counts.
@@ -176,6 +178,8 @@ pub struct ReportedKeys {
     pub rotations: Vec<u32>,
     /// Whether a relinearization key is needed.
     pub relinearization: bool,
+    /// Whether a conjugation key is needed.
+    pub conjugation: bool,
 }
 
 /// Encrypted inputs, as the report shows them.
@@ -347,10 +351,6 @@ fn compile_beside(
         Some(allowed) => precompute::lower(module, &flat, allowed, options)
             .map(|(slots, sent)| (slots, Some(sent)))?,
     };
-    observer("layout", Stage::Slots(&slots));
-    if options.passes.verify {
-        blame("layout", &verify::verify_slots(&slots), span)?;
-    }
     let declared = source.meta.ckks;
     let overrides = CkksOverrides {
         scale_bits: options.overrides.scale_bits.or(declared.scale_bits),
@@ -370,7 +370,12 @@ fn compile_beside(
         cost: options.cost.clone(),
     };
     let mut diagnostics = Vec::new();
-    let (circuit, chosen) = match scale::lower(&slots, &scale_options) {
+    let (slots, scaled) = pack_instances(slots, options.layout.packing, &scale_options);
+    observer("layout", Stage::Slots(&slots));
+    if options.passes.verify {
+        blame("layout", &verify::verify_slots(&slots), span)?;
+    }
+    let (circuit, chosen) = match scaled {
         Ok(scaled) => {
             diagnostics.extend(scaled.warnings);
             let facts = (scaled.parameters, scaled.precision_bits, scaled.scale_bits);
@@ -414,6 +419,7 @@ fn compile_beside(
         params: chosen.as_ref().map(|(p, _, scale_bits)| ReportedParams {
             ring_degree: p.log_n().degree() as u64,
             slots: circuit.meta.slots as u64,
+            complex: circuit.meta.complex,
             log_q: p.log_q(p.max_level()),
             log_qp: p.log_qp(),
             scale_bits: *scale_bits,
@@ -424,6 +430,7 @@ fn compile_beside(
         keys: ReportedKeys {
             rotations: measured.rotations.clone(),
             relinearization: measured.ops.relinearize > 0,
+            conjugation: measured.ops.conjugate > 0,
         },
         encrypted_inputs: ReportedInputs {
             count: circuit.inputs.len() as u64,
@@ -529,6 +536,59 @@ pub(crate) fn layout_options(options: &CompileOptions) -> LayoutOptions {
         cost: options.cost.clone(),
         ..options.layout.clone()
     }
+}
+
+/// Scales a circuit with one or two instances of its batch in a slot, whichever is better by the objective:
+/// levels are the same, hence less work in encryption and evaluation.
+fn pack_instances(
+    slots: Circuit<Slots>,
+    packing: Packing,
+    options: &ScaleOptions,
+) -> (Circuit<Slots>, Result<Scaled, Diagnostic>) {
+    if packing == Packing::Complex
+        && let Some(pairs) = layout::complex(&slots)
+    {
+        let scaled = scale::lower(&pairs, options);
+        return (pairs, scaled);
+    }
+    let real = scale::lower(&slots, options);
+    // Where the ring has slots to spare, half as many make it no smaller.
+    let tight = real
+        .as_ref()
+        .map_or(true, |r| r.parameters.log_n().slots() == slots.meta.slots);
+    if packing == Packing::Auto
+        && tight
+        && let Some(pairs) = layout::complex(&slots)
+        && let Ok(complex) = scale::lower(&pairs, options)
+    {
+        let better = match &real {
+            Ok(real) => {
+                let precise = |s: &Scaled| s.precision_bits >= options.target_bits;
+                let price = |s: &Scaled| match options.objective {
+                    Objective::Bandwidth => messages(s),
+                    Objective::Depth | Objective::Levels | Objective::Work | Objective::Time => {
+                        scale::work(s, &options.cost)
+                    }
+                };
+                price(&complex) < price(real) && (precise(&complex) || !precise(real))
+            }
+            Err(_) => true,
+        };
+        if better {
+            return (pairs, Ok(complex));
+        }
+    }
+    (slots, real)
+}
+
+/// Residues that the client sends and gets.
+fn messages(scaled: &Scaled) -> f64 {
+    let graph = &scaled.circuit.graph;
+    let inputs = scaled.circuit.inputs.iter().map(|i| i.level);
+    let outputs = scaled.circuit.outputs.iter();
+    let outputs = outputs.map(|(id, ())| graph.ty(*id).level());
+    let limbs: usize = inputs.chain(outputs).map(|l| l.limbs()).sum();
+    (limbs * scaled.parameters.log_n().degree()) as f64
 }
 
 /// The least magnitude that all results are declared to have, 1 at least: precision is relative to it.

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hecc_ckks::{
-    Ciphertext, Context, EvaluationKeys, ExtendedPlaintext, Plaintext, PublicKey, Randomness,
-    SecretKey, SeededCiphertext, Weight,
+    Ciphertext, Complex64, Context, EvaluationKeys, ExtendedPlaintext, Plaintext, PublicKey,
+    Randomness, SecretKey, SeededCiphertext, Weight,
 };
 use hecc_ir::ckks::{Ckks, CkksInput, CkksOp, CkksType};
 use hecc_ir::graph::{Circuit, NodeId};
-use hecc_params::{RotationStep, Scale};
+use hecc_ir::slots::SlotsMeta;
+use hecc_params::{Level, RotationStep, Scale};
 use rayon::prelude::*;
 use smallvec::{SmallVec, smallvec};
 
@@ -73,8 +74,7 @@ pub fn encrypt(
                 what: format!("encrypting {}", input.packed.label),
                 source,
             };
-            let plaintext = context
-                .encode(&slots, input.level, input.scale)
+            let plaintext = encode_values(context, &circuit.meta, &slots, input.level, input.scale)
                 .map_err(failed)?;
             match key {
                 EncryptWith::Public(key) => context
@@ -89,12 +89,46 @@ pub fn encrypt(
         .collect()
 }
 
-/// Decrypts and decodes ciphertexts, in order.
+fn encode_values(
+    context: &Context,
+    meta: &SlotsMeta,
+    values: &[f64],
+    level: Level,
+    scale: Scale,
+) -> Result<Plaintext, hecc_ckks::Error> {
+    if !meta.complex {
+        return context.encode(values, level, scale);
+    }
+    let (re, im) = values.split_at(values.len() / 2);
+    let values: Vec<Complex64> = re
+        .iter()
+        .zip(im)
+        .map(|(&re, &im)| Complex64::new(re, im))
+        .collect();
+    context.encode_complex(&values, level, scale)
+}
+
+/// The values of a plaintext, as [`pack`] lays them out.
+pub(crate) fn decode_values(
+    context: &Context,
+    complex: bool,
+    plaintext: &Plaintext,
+) -> Result<Vec<f64>, hecc_ckks::Error> {
+    if !complex {
+        return context.decode(plaintext);
+    }
+    let slots = context.decode_complex(plaintext)?;
+    let re = slots.iter().map(|z| z.re);
+    Ok(re.chain(slots.iter().map(|z| z.im)).collect())
+}
+
+/// Decrypts and decodes the output vectors of a circuit, in order.
 ///
 /// # Errors
 /// [`RuntimeError::Edge`] when the engine refuses.
 pub fn decrypt(
     context: &Context,
+    circuit: &Circuit<Ckks>,
     outputs: &[&Ciphertext],
     key: &SecretKey,
 ) -> Result<Vec<Vec<f64>>, RuntimeError> {
@@ -104,7 +138,7 @@ pub fn decrypt(
         .map(|(i, c)| {
             context
                 .decrypt(c, key)
-                .and_then(|p| context.decode(&p))
+                .and_then(|p| decode_values(context, circuit.meta.complex, &p))
                 .map_err(|source| RuntimeError::Edge {
                     what: format!("decrypting output vector {i}"),
                     source,
@@ -204,9 +238,9 @@ impl<'a> CkksBackend<'a> {
                 level,
                 scale,
             } => {
-                let slots = self.plains.slots(*plain, self.circuit.meta.slots)?;
-                context
-                    .encode(&slots, *level, Scale(scale.0))
+                let meta = &self.circuit.meta;
+                let values = self.plains.slots(*plain, meta.values())?;
+                encode_values(context, meta, &values, *level, Scale(scale.0))
                     .map_err(engine_error(self.circuit, node))
             }
             _ => Err(not_a(self.circuit, node, "a plaintext")),
@@ -326,7 +360,14 @@ impl<'a> CkksBackend<'a> {
             CkksOp::AddScalar(c) => {
                 let value = coefficient(c, self.plains)?;
                 let mut a = held.take(place(0)?)?;
-                context.add_scalar_assign(&mut a, value).map_err(failed)?;
+                if self.circuit.meta.complex {
+                    let both = Complex64::new(value, value);
+                    context
+                        .add_complex_scalar_assign(&mut a, both)
+                        .map_err(failed)?;
+                } else {
+                    context.add_scalar_assign(&mut a, value).map_err(failed)?;
+                }
                 a
             }
             CkksOp::MulScalar { value, scale } => {
@@ -370,6 +411,14 @@ impl<'a> CkksBackend<'a> {
                         .rotate(held.cipher(place(0)?)?, step, self.keys)
                         .map_err(failed)?
                 }
+            }
+            CkksOp::Conjugate => context
+                .conjugate(held.cipher(place(0)?)?, self.keys)
+                .map_err(failed)?,
+            CkksOp::TimesI => {
+                let mut a = held.take(place(0)?)?;
+                context.mul_i_assign(&mut a).map_err(failed)?;
+                a
             }
             CkksOp::Relinearize => {
                 let a = held.cipher(place(0)?)?;

@@ -13,7 +13,7 @@ use crate::keys::canonical_step;
 use crate::pack::Plains;
 use crate::schedule::{Arg, SumTerms, Task, Work};
 
-/// One value a slot.
+/// One value a slot; in a complex circuit all real parts and then all imaginary ones.
 pub type ClearValue = Arc<[f64]>;
 
 /// Computes in the clear.
@@ -40,7 +40,7 @@ impl<'a> ClearBackend<'a> {
 
     fn encode(&self, node: NodeId) -> Result<ClearValue, RuntimeError> {
         match self.circuit.graph.op(node) {
-            CkksOp::Encode { plain, .. } => self.plains.slots(*plain, self.circuit.meta.slots),
+            CkksOp::Encode { plain, .. } => self.plains.slots(*plain, self.circuit.meta.values()),
             _ => Err(not_a(self.circuit, node, "a plaintext")),
         }
     }
@@ -73,8 +73,8 @@ impl<'a> ClearBackend<'a> {
             CkksOp::Add => binary(&|x, y| x + y),
             CkksOp::Sub => binary(&|x, y| x - y),
             CkksOp::Neg => unary(&|x| -x),
-            CkksOp::Mul => binary(&|x, y| x * y),
-            CkksOp::Square => unary(&|x| x * x),
+            CkksOp::Mul => Ok(self.product(value(0)?, value(1)?)),
+            CkksOp::Square => Ok(self.product(value(0)?, value(0)?)),
             CkksOp::AddScalar(c) => {
                 let c = coefficient(c, self.plains)?;
                 unary(&|x| x + c)
@@ -84,7 +84,7 @@ impl<'a> ClearBackend<'a> {
                 unary(&|x| x * c)
             }
             CkksOp::LinComb { coefficients, .. } => {
-                let mut sum = vec![0.0; self.circuit.meta.slots];
+                let mut sum = vec![0.0; self.circuit.meta.values()];
                 for (i, c) in coefficients.iter().enumerate() {
                     let c = coefficient(c, self.plains)?;
                     accumulate(&mut sum, value(i)?, |x| c * x);
@@ -92,10 +92,29 @@ impl<'a> ClearBackend<'a> {
                 Ok(sum.into())
             }
             CkksOp::Rotate(step) => Ok(rotate(value(0)?, *step)),
+            CkksOp::Conjugate => {
+                let (re, im) = halves(value(0)?);
+                Ok(re.iter().copied().chain(im.iter().map(|y| -y)).collect())
+            }
+            CkksOp::TimesI => {
+                let (re, im) = halves(value(0)?);
+                Ok(im.iter().map(|y| -y).chain(re.iter().copied()).collect())
+            }
             CkksOp::Relinearize | CkksOp::Rescale { .. } | CkksOp::DropLevel(_) => {
                 Ok(Arc::clone(value(0)?))
             }
         }
+    }
+
+    /// Slot by slot.
+    fn product(&self, a: &[f64], b: &[f64]) -> ClearValue {
+        if !self.circuit.meta.complex {
+            return a.iter().zip(b).map(|(x, y)| x * y).collect();
+        }
+        let ((ar, ai), (br, bi)) = (halves(a), halves(b));
+        let re = (0..ar.len()).map(|s| ar[s] * br[s] - ai[s] * bi[s]);
+        let im = (0..ar.len()).map(|s| ar[s] * bi[s] + ai[s] * br[s]);
+        re.chain(im).collect()
     }
 
     fn sum(
@@ -103,10 +122,10 @@ impl<'a> ClearBackend<'a> {
         terms: &SumTerms,
         operands: &[Arc<ClearValue>],
     ) -> Result<ClearValue, RuntimeError> {
-        let mut sum = vec![0.0; self.circuit.meta.slots];
+        let mut sum = vec![0.0; self.circuit.meta.values()];
         for &(a, b) in &terms.products {
             let (a, b) = (read(operands, a)?, read(operands, b)?);
-            add_product(&mut sum, &a, &b);
+            accumulate(&mut sum, &self.product(&a, &b), |x| x);
         }
         for &(a, plain) in &terms.plain_products {
             let (a, plain) = (read(operands, a)?, self.arg(plain, operands)?);
@@ -130,6 +149,11 @@ impl<'a> ClearBackend<'a> {
         }
         Ok(sum.into())
     }
+}
+
+/// Real and imaginary parts.
+fn halves(values: &[f64]) -> (&[f64], &[f64]) {
+    values.split_at(values.len() / 2)
 }
 
 fn read(operands: &[Arc<ClearValue>], place: u32) -> Result<ClearValue, RuntimeError> {

@@ -5,7 +5,7 @@ use hecc_ir::ckks::{Ckks, CkksOp};
 use hecc_ir::graph::Circuit;
 use hecc_params::{GaloisElement, LogN, RotationStep};
 
-/// The keys for every relinearization and rotation that a result depends on, each up to the
+/// The keys for every relinearization, rotation and conjugation that a result depends on, each up to the
 /// highest level at which it is used.
 pub fn evaluation_keys_needed(circuit: &Circuit<Ckks>, log_n: LogN) -> EvaluationKeyRequest {
     let mut request = EvaluationKeyRequest::default();
@@ -18,6 +18,7 @@ pub fn evaluation_keys_needed(circuit: &Circuit<Ckks>, log_n: LogN) -> Evaluatio
                 let step = canonical_step(*step, circuit.meta.slots);
                 request.apply_at(GaloisElement::rotation(step, log_n), level);
             }
+            CkksOp::Conjugate => request.apply_at(GaloisElement::conjugation(log_n), level),
             CkksOp::Input(_)
             | CkksOp::Encode { .. }
             | CkksOp::Add
@@ -28,6 +29,7 @@ pub fn evaluation_keys_needed(circuit: &Circuit<Ckks>, log_n: LogN) -> Evaluatio
             | CkksOp::AddScalar(_)
             | CkksOp::MulScalar { .. }
             | CkksOp::LinComb { .. }
+            | CkksOp::TimesI
             | CkksOp::Rescale { .. }
             | CkksOp::DropLevel(_) => {}
         }

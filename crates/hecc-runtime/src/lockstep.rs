@@ -9,7 +9,7 @@ use hecc_ir::span::Span;
 use smallvec::SmallVec;
 
 use crate::backend::{Backend, Operands, engine_error};
-use crate::ckks::{CkksBackend, CkksValue, check_type};
+use crate::ckks::{CkksBackend, CkksValue, check_type, decode_values};
 use crate::clear::{ClearBackend, ClearValue};
 use crate::error::RuntimeError;
 use crate::schedule::Task;
@@ -135,7 +135,7 @@ impl<'a> LockstepBackend<'a> {
         let found = self
             .context
             .decrypt(ciphertext, self.secret)
-            .and_then(|p| self.context.decode(&p))
+            .and_then(|p| decode_values(&self.context, self.circuit.meta.complex, &p))
             .map_err(engine_error(self.circuit, id))?;
         let largest = value.clear.iter().fold(1.0f64, |m, v| m.max(v.abs()));
         let bound = match &self.tolerance {

@@ -57,7 +57,7 @@ impl Plains {
         }
     }
 
-    /// The slots of a plaintext.
+    /// The values of a plaintext, as many as a vector has ([`SlotsMeta::values`]).
     ///
     /// # Errors
     /// [`RuntimeError::Mismatch`] when the program has no such plaintext.
@@ -74,7 +74,8 @@ impl Plains {
     }
 }
 
-/// The slots of one encrypted input.
+/// The values of one encrypted input: one a slot, or in a complex circuit all real parts and then all
+/// imaginary ones.
 ///
 /// Slots of a batch that no instance uses repeat the last instance, so that they stay in range.
 ///
@@ -90,9 +91,9 @@ pub fn pack(
             .instance(input.param as usize, i)
             .ok_or_else(|| RuntimeError::Mismatch(format!("no value for input {}", input.label)))
     };
-    spread(&input.source, meta.slots, bindings.count(), &instance)
+    spread(&input.source, meta.values(), bindings.count(), &instance)
         .map(|v| match v {
-            PlainValue::Uniform(x) => vec![x; meta.slots],
+            PlainValue::Uniform(x) => vec![x; meta.values()],
             PlainValue::Vector(v) => v.to_vec(),
         })
         .map_err(|e| match e {
@@ -215,12 +216,12 @@ pub fn resolve_plains(program: &Program, bindings: &Bindings) -> Result<Plains, 
                                 public.len()
                             ))
                         })?;
-                    spread(source, meta.slots, results.len(), &|i| {
+                    spread(source, meta.values(), results.len(), &|i| {
                         Ok(&results[i.min(results.len() - 1)])
                     })?
                 }
             };
-            check_plain(id, &value, meta.slots)?;
+            check_plain(id, &value, meta.values())?;
             Ok(value)
         })
         .collect();

@@ -256,7 +256,7 @@ impl Costs<'_> {
         let switches = match &task.work {
             Work::Node(_) => matches!(
                 self.circuit.graph.op(id),
-                CkksOp::Rotate(_) | CkksOp::Relinearize
+                CkksOp::Rotate(_) | CkksOp::Conjugate | CkksOp::Relinearize
             ),
             Work::Sum(terms) => !terms.rotations.is_empty() || !terms.turned.is_empty(),
             Work::Rotations(_) | Work::RotatedSums(_) | Work::RelinearizeRescale => true,
@@ -279,7 +279,7 @@ impl Costs<'_> {
             CkksOp::Encode { .. } => self.encode(limbs),
             CkksOp::Add | CkksOp::Sub if plain => 0.5 * ring.add.at(limbs),
             CkksOp::Add | CkksOp::Sub => parts * ring.add.at(limbs),
-            CkksOp::Neg | CkksOp::AddScalar(_) => parts * ring.scale.at(limbs),
+            CkksOp::Neg | CkksOp::TimesI | CkksOp::AddScalar(_) => parts * ring.scale.at(limbs),
             CkksOp::MulScalar { value, scale } => match value {
                 Coefficient::Const(c) if (c.0 * scale.0).round() == 1.0 => 0.0,
                 _ => parts * ring.scale.at(limbs),
@@ -288,8 +288,9 @@ impl Costs<'_> {
             CkksOp::Mul => ring.mul.at(limbs),
             CkksOp::Square => ring.square.at(limbs),
             CkksOp::LinComb { .. } => parts * ring.combinations(limbs, operands.len(), 1),
-            CkksOp::Rotate(_) => ring.key_switch(self.switch(limbs)),
-            CkksOp::Relinearize => ring.key_switch(self.switch(limbs)),
+            CkksOp::Rotate(_) | CkksOp::Conjugate | CkksOp::Relinearize => {
+                ring.key_switch(self.switch(limbs))
+            }
             CkksOp::Rescale { .. } => parts * ring.rescale.at(self.limbs(task.reads[0])),
             CkksOp::DropLevel(_) => 0.5 * parts * ring.add.at(limbs),
         }
@@ -356,7 +357,9 @@ impl Costs<'_> {
             Work::Node(args) => {
                 let fresh = args.iter().filter(|a| matches!(a, Arg::Encode(_))).count() * limbs;
                 match self.circuit.graph.op(task.writes[0]) {
-                    CkksOp::Rotate(_) | CkksOp::Relinearize => self.digits(limbs) + 2 * extended,
+                    CkksOp::Rotate(_) | CkksOp::Conjugate | CkksOp::Relinearize => {
+                        self.digits(limbs) + 2 * extended
+                    }
                     CkksOp::Encode { .. } => 4,
                     _ => fresh + 4,
                 }

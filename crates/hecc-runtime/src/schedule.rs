@@ -393,6 +393,8 @@ impl<'a> Grouper<'a> {
             | CkksOp::AddScalar(_)
             | CkksOp::MulScalar { .. }
             | CkksOp::Rotate(_)
+            | CkksOp::Conjugate
+            | CkksOp::TimesI
             | CkksOp::Relinearize
             | CkksOp::Rescale { .. }
             | CkksOp::DropLevel(_) => false,
@@ -543,6 +545,8 @@ impl<'a> Grouper<'a> {
             | CkksOp::AddScalar(_)
             | CkksOp::MulScalar { .. }
             | CkksOp::LinComb { .. }
+            | CkksOp::Conjugate
+            | CkksOp::TimesI
             | CkksOp::Relinearize
             | CkksOp::Rescale { .. }
             | CkksOp::DropLevel(_) => terms.rest.push(id),
@@ -831,12 +835,12 @@ impl<'a> Grouper<'a> {
         match self.graph.op(id) {
             CkksOp::Input(_) | CkksOp::DropLevel(_) => 1,
             CkksOp::Add | CkksOp::Sub | CkksOp::Neg => 2 * limbs,
-            CkksOp::AddScalar(_) | CkksOp::MulScalar { .. } => 2 * limbs,
+            CkksOp::AddScalar(_) | CkksOp::MulScalar { .. } | CkksOp::TimesI => 2 * limbs,
             CkksOp::Mul | CkksOp::Square => 5 * limbs,
             CkksOp::LinComb { coefficients, .. } => 2 * limbs * coefficients.len() as u64,
             CkksOp::Encode { .. } => 20 + 10 * limbs,
             CkksOp::Rescale { .. } => 20 * (limbs + 1),
-            CkksOp::Relinearize | CkksOp::Rotate(_) => 10 * limbs * (limbs + 4),
+            CkksOp::Relinearize | CkksOp::Rotate(_) | CkksOp::Conjugate => 10 * limbs * (limbs + 4),
         }
     }
 }

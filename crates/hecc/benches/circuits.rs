@@ -134,7 +134,7 @@ fn circuits(criterion: &mut Criterion) {
                 CkksValue::Plain(_) => None,
             })
             .collect();
-        let slots = decrypt(&context, &outputs, &secret).expect("decrypted");
+        let slots = decrypt(&context, circuit, &outputs, &secret).expect("decrypted");
         let got =
             unpack(&circuit.meta, &slots, plains.public(), bindings.instances()).expect("unpacked");
         let error = max_abs_error(&got, &expected);

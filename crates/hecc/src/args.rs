@@ -97,6 +97,18 @@ pub(crate) enum Layout {
     Tiles,
 }
 
+/// What a slot holds with `@batch`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Packing {
+    /// Two instances where that is better, one otherwise.
+    #[default]
+    Auto,
+    /// One instance.
+    Real,
+    /// Two instances, in the real and the imaginary part, wherever the circuit allows it.
+    Complex,
+}
+
 /// What is minimised first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Objective {
@@ -137,6 +149,9 @@ pub(crate) struct Choice {
     /// Most slots of a vector, a power of two: larger tensors take several vectors.
     #[arg(long, value_name = "SLOTS", value_parser = slots)]
     pub(crate) max_slots: Option<usize>,
+    /// What a slot holds with `@batch`.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) packing: Packing,
     /// Take this ring degree; goes before `@ckks(ring = …)`.
     #[arg(long, value_name = "N")]
     pub(crate) ring: Option<u64>,

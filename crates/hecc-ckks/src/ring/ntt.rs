@@ -17,6 +17,9 @@ pub(crate) struct Ntt {
     pub(crate) n_inv: u64,
     /// N^-1 in Montgomery form.
     pub(crate) n_inv_mont: u64,
+    /// ψ^(N/2), a square root of −1, in Montgomery form: what X^(N/2) is at the first N/2 places; at the
+    /// others it is the negative.
+    pub(crate) iota: u64,
 }
 
 /// Transforms with the same results.
@@ -56,9 +59,13 @@ impl Ntt {
         })?;
         let modulus = Modulus::new(q, path);
         let n_inv_mont = modulus.inverse(modulus.enter(n as u64));
+        let mut monomial = vec![0; n];
+        monomial[n / 2] = 1;
+        plan.fwd(&mut monomial);
         Ok(Ntt {
             n_inv: modulus.leave(n_inv_mont),
             n_inv_mont,
+            iota: modulus.enter(monomial[0]),
             transform: Transform::new(n, &modulus, plan),
             modulus,
         })

@@ -189,7 +189,8 @@ impl<'a> Estimator<'a> {
                         summed[o.index()] = true;
                     }
                 }
-                SlotsOp::Rotate(_) => switches += 1,
+                SlotsOp::Rotate(_) | SlotsOp::Conjugate => switches += 1,
+                SlotsOp::TimesI => {}
             }
             switches += usize::from(product);
             for o in &operands {
@@ -264,7 +265,7 @@ impl<'a> Estimator<'a> {
                     ring.encode(after, slots) + 0.5 * ring.add.at(after)
                 }
                 SlotsOp::Add | SlotsOp::Sub => ring.add.at(after),
-                SlotsOp::Neg => ring.scale.at(after),
+                SlotsOp::Neg | SlotsOp::TimesI => ring.scale.at(after),
                 SlotsOp::Mul if operands.iter().any(plain) => {
                     ring.encode(at, slots) + ring.mul_plain.at(at) + ring.rescale.at(at)
                 }
@@ -278,6 +279,7 @@ impl<'a> Estimator<'a> {
                     };
                     ring.combinations(at, c.len(), 1) + rescale
                 }
+                SlotsOp::Conjugate => ring.key_switch(switch),
                 SlotsOp::Rotate(_) => 0.0,
             };
             if let (SlotsOp::Rotate(_), [of]) = (self.graph.op(id), operands.as_slice()) {

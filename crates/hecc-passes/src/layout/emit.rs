@@ -258,6 +258,7 @@ impl Emitter {
         circuit.meta = SlotsMeta {
             slots: self.slots,
             batch: None,
+            complex: false,
             plains: self.plains,
             results,
             public: None,

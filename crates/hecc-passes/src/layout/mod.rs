@@ -7,6 +7,7 @@
 //!
 //! Assumption: the circuit is flat (no loops, constant indices) and passed the verifier.
 
+mod complex;
 mod cost;
 mod elements;
 mod emit;
@@ -27,6 +28,7 @@ use hecc_params::CostModel;
 
 use crate::pipeline::Objective;
 
+pub use complex::complex;
 pub use cost::{Estimate, estimate};
 pub(crate) use cost::{program_better, ring_for};
 pub(crate) use public::range_of;
@@ -46,6 +48,18 @@ pub enum Strategy {
     Tiles,
 }
 
+/// What a slot holds with `@batch`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Packing {
+    /// Two instances where that is quicker, one otherwise.
+    #[default]
+    Auto,
+    /// One instance.
+    Real,
+    /// Two instances wherever the circuit allows it.
+    Complex,
+}
+
 /// How to lay out a circuit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayoutOptions {
@@ -59,6 +73,8 @@ pub struct LayoutOptions {
     pub objective: Objective,
     /// The times that layouts are compared by.
     pub cost: CostModel,
+    /// What a slot holds with `@batch`.
+    pub packing: Packing,
 }
 
 impl LayoutOptions {
@@ -84,6 +100,7 @@ impl Default for LayoutOptions {
             max_inputs: None,
             objective: Objective::default(),
             cost: CostModel::default(),
+            packing: Packing::Auto,
         }
     }
 }

@@ -142,6 +142,7 @@ fn evaluate(lowered: &Circuit<Slots>, instances: &[Vec<Vec<f64>>]) -> Vec<Vec<Ve
                 assert!(k.0 > 0 && (k.0 as usize) < s);
                 (0..s).map(|i| get(0)[(i + k.0 as usize) % s]).collect()
             }
+            SlotsOp::Conjugate | SlotsOp::TimesI => panic!("layouts are real"),
         };
         if let Some(range) = graph.node(id).declared {
             let ok = v.iter().all(|x| range.contains(*x, 1e-6));
@@ -971,4 +972,56 @@ fn layouts_agree_with_the_interpreter() {
     }
     // the others divide constants, or take Chebyshev polynomials: their constants are rounded
     assert!(exact >= 120, "only {exact} of 150 are exact");
+}
+
+#[test]
+fn complex_slots_agree_with_the_interpreter() {
+    use hecc_ir::algebra::F61;
+    use hecc_ir::{interp, random, vectors, verify};
+    let mut exact = 0;
+    for seed in 0..200 {
+        let mut circuit = random::circuit(seed, &random::Shapes::default());
+        let instances = 2 + seed as usize % 6;
+        circuit.meta.batch = Some(instances as u32);
+        let lowered = lower(&circuit, &LayoutOptions::default()).unwrap();
+        let Some(pairs) = complex(&lowered) else {
+            continue;
+        };
+        let laws = verify::verify_slots(&pairs);
+        assert!(laws.is_empty(), "seed {seed}: {laws:?}");
+        assert_eq!(pairs.meta.values(), lowered.meta.slots);
+        let inputs: Vec<Vec<_>> = (0..instances as u64)
+            .map(|k| random::field_inputs(1000 * seed + k, &circuit))
+            .collect();
+        let compared = (|| {
+            let want: Result<Vec<_>, _> = inputs
+                .iter()
+                .map(|i| interp::eval_circuit(&F61, &circuit, i))
+                .collect();
+            let public: Result<Vec<_>, _> = match &pairs.meta.public {
+                Some(p) => inputs
+                    .iter()
+                    .map(|i| interp::eval_circuit(&F61, p, i))
+                    .collect(),
+                None => Ok(Vec::new()),
+            };
+            let public = public?;
+            let params: Vec<Vec<_>> = (0..circuit.inputs.len())
+                .map(|p| inputs.iter().map(|i| i[p].clone()).collect())
+                .collect();
+            let values = pairs.meta.values();
+            let packed = vectors::pack_inputs(&F61, &pairs.inputs, values, &params)?;
+            let plains = vectors::resolve_plains(&F61, &pairs.meta, &public)?;
+            let outputs = vectors::eval_slots(&F61, &pairs, &packed, &plains)?;
+            let got = vectors::unpack(&pairs.meta, &outputs, &public, instances)?;
+            Ok::<_, interp::EvalError>((got, want?))
+        })();
+        // A division by zero has no value on either side; rounded constants are exact on neither.
+        if let Ok((got, want)) = compared {
+            let same = lower(&circuit, &LayoutOptions::default()).unwrap() == lowered;
+            assert!(same, "seed {seed}");
+            exact += usize::from(got == want);
+        }
+    }
+    assert!(exact >= 40, "only {exact} of 200 are exact");
 }

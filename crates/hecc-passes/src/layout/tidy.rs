@@ -161,7 +161,12 @@ fn sweep(circuit: &Circuit<Slots>) -> Circuit<Slots> {
 fn takes_forms(op: &SlotsOp) -> bool {
     match op {
         SlotsOp::Add | SlotsOp::Sub | SlotsOp::Neg | SlotsOp::LinComb(_) | SlotsOp::Mul => true,
-        SlotsOp::Input(_) | SlotsOp::Plain(_) | SlotsOp::Square | SlotsOp::Rotate(_) => false,
+        SlotsOp::Input(_)
+        | SlotsOp::Plain(_)
+        | SlotsOp::Square
+        | SlotsOp::Rotate(_)
+        | SlotsOp::Conjugate
+        | SlotsOp::TimesI => false,
     }
 }
 
@@ -175,7 +180,9 @@ impl Tidy<'_> {
             | SlotsOp::Add
             | SlotsOp::Sub
             | SlotsOp::Neg
-            | SlotsOp::Rotate(_) => 0,
+            | SlotsOp::Rotate(_)
+            | SlotsOp::Conjugate
+            | SlotsOp::TimesI => 0,
         };
         let level = operands
             .iter()
@@ -244,6 +251,12 @@ impl Tidy<'_> {
                     [a, b] => self.push(SlotsOp::Mul, &[a.min(b), a.max(b)], node.span),
                     _ => self.push(node.op.clone(), &new, node.span),
                 };
+                self.done(id, new);
+                return;
+            }
+            (SlotsOp::Conjugate | SlotsOp::TimesI, _) => {
+                let inner = self.node(operands[0]);
+                let new = self.push(node.op.clone(), &[inner], node.span);
                 self.done(id, new);
                 return;
             }
@@ -632,7 +645,9 @@ pub(crate) fn compact(circuit: &Circuit<Slots>) -> Circuit<Slots> {
             | SlotsOp::Neg
             | SlotsOp::Mul
             | SlotsOp::Square
-            | SlotsOp::Rotate(_) => node.op.clone(),
+            | SlotsOp::Rotate(_)
+            | SlotsOp::Conjugate
+            | SlotsOp::TimesI => node.op.clone(),
         };
         let operands: Operands = graph.operands(id).iter().map(|o| map[o.index()]).collect();
         map[id.index()] = new

@@ -115,7 +115,7 @@ fn exact_steps(plan: &Plan) -> Vec<bool> {
                 exact[a.index()] |= exact[i];
                 exact[b.index()] |= exact[i];
             }
-            StepOp::Square(a) | StepOp::Rotate(a, _) | StepOp::AddPlain { step: a, .. } => {
+            StepOp::Square(a) | StepOp::Map(a, _) | StepOp::AddPlain { step: a, .. } => {
                 exact[a.index()] |= exact[i];
             }
             StepOp::Sum(terms) => {
@@ -172,7 +172,7 @@ fn linear_steps(plan: &Plan) -> Vec<bool> {
                 quadratic[i] = true;
                 cut.source(i);
             }
-            StepOp::Rotate(a, _) | StepOp::MulPlain(a, _) => passes(*a, false),
+            StepOp::Map(a, _) | StepOp::MulPlain(a, _) => passes(*a, false),
             // In rank 1, or where a term comes from a higher level, rank 2 is rescaled first.
             StepOp::Sum(terms) => {
                 for t in terms {
@@ -211,6 +211,8 @@ impl Emitter<'_> {
             | CkksOp::MulScalar { .. }
             | CkksOp::LinComb { .. }
             | CkksOp::Rotate(_)
+            | CkksOp::Conjugate
+            | CkksOp::TimesI
             | CkksOp::Relinearize
             | CkksOp::DropLevel(_) => of(0),
         };
@@ -339,9 +341,9 @@ impl Emitter<'_> {
                 let p = self.encode(*plain, level, scale, span);
                 self.push(CkksOp::Mul, &[a, p], span)
             }
-            StepOp::Rotate(a, k) => {
+            StepOp::Map(a, map) => {
                 let a = self.operand(*a, level, self.exact[i], span);
-                self.push(CkksOp::Rotate(*k), &[a], span)
+                self.push(map.clone(), &[a], span)
             }
             StepOp::Sum(terms) => self.sum(i, terms, level, span),
             StepOp::AddPlain {

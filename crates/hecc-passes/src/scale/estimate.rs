@@ -46,7 +46,9 @@ impl<'a> Noise<'a> {
         let variance = match op {
             CkksOp::Input(_) => noise::encoding() + noise::fresh_public_at(log_n, ty.level(), q, p),
             CkksOp::Encode { .. } => noise::encoding(),
-            CkksOp::Rotate(_) | CkksOp::Relinearize => self.switch[ty.level().0 as usize],
+            CkksOp::Rotate(_) | CkksOp::Conjugate | CkksOp::Relinearize => {
+                self.switch[ty.level().0 as usize]
+            }
             CkksOp::Rescale { .. } => noise::rescale(
                 log_n,
                 match ty {
@@ -62,6 +64,7 @@ impl<'a> Noise<'a> {
             | CkksOp::AddScalar(_)
             | CkksOp::MulScalar { .. }
             | CkksOp::LinComb { .. }
+            | CkksOp::TimesI
             | CkksOp::DropLevel(_) => return 0.0,
         };
         noise::slot_stddev(self.slots, variance, ty.scale())
@@ -101,6 +104,8 @@ fn variances(circuit: &Circuit<Ckks>, ranges: &[Interval], model: &Model<'_>) ->
     let plains = &circuit.meta.plains;
     let noise = Noise::new(circuit, model);
     let mut all: Vec<f64> = Vec::with_capacity(graph.len());
+    // A part of a product of complex slots is a sum of two products.
+    let parts = if circuit.meta.complex { 2.0 } else { 1.0 };
     let rounded = |value: Interval, by: f64, c: Coefficient| -> f64 {
         let off = match c {
             Coefficient::Const(v) => rounding(v.0, by),
@@ -125,16 +130,18 @@ fn variances(circuit: &Circuit<Ckks>, ranges: &[Interval], model: &Model<'_>) ->
             CkksOp::Neg
             | CkksOp::DropLevel(_)
             | CkksOp::Rotate(_)
+            | CkksOp::Conjugate
+            | CkksOp::TimesI
             | CkksOp::Relinearize
             | CkksOp::Rescale { .. } => held(0),
             CkksOp::AddScalar(_) => (0.5 / ty.scale().0).powi(2) + held(0),
             CkksOp::Mul => {
                 let (a, b) = (range(0).magnitude(), range(1).magnitude());
-                noise::product(a, held(0), b, held(1))
+                parts * noise::product(a, held(0), b, held(1))
             }
             CkksOp::Square => {
                 let a = range(0).magnitude();
-                2.0 * held(0) * held(0) + 4.0 * a * a * held(0)
+                parts * (2.0 * held(0) * held(0) + 4.0 * a * a * held(0))
             }
             CkksOp::MulScalar { value, scale: by } => {
                 let c = coefficient_range(*value, plains).magnitude();

@@ -24,7 +24,7 @@ use hecc_ir::graph::Circuit;
 use hecc_ir::slots::Slots;
 use hecc_params::Parameters;
 
-pub use select::{ScaleOptions, Scaled, check_headroom};
+pub use select::{ScaleOptions, Scaled, check_headroom, work};
 pub use trials::{Point, points};
 
 /// The code of the error that no secure parameters have room for a circuit, which is otherwise sound.

@@ -13,9 +13,9 @@
 //! factor: a plaintext vector, a scalar known at run time, or the operand of a product that is not
 //! the deeper one.
 
+use hecc_ir::ckks::CkksOp;
 use hecc_ir::graph::{Circuit, Interval, NodeId};
 use hecc_ir::slots::{Coefficient, PlainId, PlainSource, SlotSource, Slots, SlotsOp, SlotsType};
-use hecc_params::RotationStep;
 
 /// A node of a [`Plan`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,7 +45,8 @@ pub(crate) enum StepOp {
     MulPlain(Step, PlainId),
     /// Rank 1: all terms of rank 1. Rank 2: terms in rank 2, or multiplied up.
     Sum(Vec<Term>),
-    Rotate(Step, RotationStep),
+    /// A rotation, a conjugation or a multiplication by the imaginary unit, in rank 1.
+    Map(Step, CkksOp),
     /// In the operand's own rank.
     AddPlain {
         step: Step,
@@ -190,9 +191,12 @@ fn shape(circuit: &Circuit<Slots>, id: NodeId) -> Shape {
             },
             None => Shape::Other,
         },
-        SlotsOp::Input(_) | SlotsOp::Plain(_) | SlotsOp::Square | SlotsOp::Rotate(_) => {
-            Shape::Other
-        }
+        SlotsOp::Input(_)
+        | SlotsOp::Plain(_)
+        | SlotsOp::Square
+        | SlotsOp::Rotate(_)
+        | SlotsOp::Conjugate
+        | SlotsOp::TimesI => Shape::Other,
     }
 }
 
@@ -328,7 +332,7 @@ fn heights(circuit: &Circuit<Slots>, ranges: &[Interval], waiting: f64) -> Vec<I
                         general: false,
                     }
                 }
-                SlotsOp::Rotate(_) => Info {
+                SlotsOp::Rotate(_) | SlotsOp::Conjugate | SlotsOp::TimesI => Info {
                     rank: 1,
                     ..of(operands[0])
                 },
@@ -643,7 +647,9 @@ fn settle(circuit: &Circuit<Slots>, infos: &[Info], ranges: &[Interval]) -> Vec<
                         out[operands[0].index()].factor = factor.sqrt();
                     }
                 }
-                SlotsOp::Rotate(_) => out[operands[0].index()].factor = factor,
+                SlotsOp::Rotate(_) | SlotsOp::Conjugate | SlotsOp::TimesI => {
+                    out[operands[0].index()].factor = factor;
+                }
                 SlotsOp::Input(_)
                 | SlotsOp::Plain(_)
                 | SlotsOp::Add
@@ -754,8 +760,13 @@ fn build(
                     push(StepOp::Mul(ab[0], ab[1]), 2, factor, true)
                 }
                 SlotsOp::Square => push(StepOp::Square(of[operands[0].index()]), 2, factor, true),
-                SlotsOp::Rotate(k) => {
-                    push(StepOp::Rotate(of[operands[0].index()], *k), 1, factor, true)
+                op @ (SlotsOp::Rotate(_) | SlotsOp::Conjugate | SlotsOp::TimesI) => {
+                    let map = match op {
+                        SlotsOp::Rotate(k) => CkksOp::Rotate(*k),
+                        SlotsOp::TimesI => CkksOp::TimesI,
+                        _ => CkksOp::Conjugate,
+                    };
+                    push(StepOp::Map(of[operands[0].index()], map), 1, factor, true)
                 }
                 SlotsOp::Plain(_)
                 | SlotsOp::Add
@@ -793,7 +804,7 @@ fn place(steps: &[PlanStep], outputs: &[Step]) -> (Vec<u32>, u32) {
                 raise(&mut first[a.index()], level);
                 raise(&mut first[b.index()], level);
             }
-            StepOp::Square(a) | StepOp::MulPlain(a, _) | StepOp::Rotate(a, _) => {
+            StepOp::Square(a) | StepOp::MulPlain(a, _) | StepOp::Map(a, _) => {
                 raise(&mut first[a.index()], level);
             }
             StepOp::AddPlain { step: a, .. } => {

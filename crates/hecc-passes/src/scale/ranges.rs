@@ -6,7 +6,9 @@
 use hecc_ir::ckks::{Ckks, CkksOp};
 use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{Circuit, Interval, NodeId};
-use hecc_ir::slots::{Coefficient, PackedInput, PlainDef, SlotMap, SlotSource, Slots, SlotsOp};
+use hecc_ir::slots::{
+    Coefficient, PackedInput, PlainDef, SlotMap, SlotSource, Slots, SlotsMeta, SlotsOp,
+};
 
 /// Largest magnitude that any choice of parameters is tried for: 2^60.
 pub const MOST_MAGNITUDE: f64 = (1u64 << 60) as f64;
@@ -91,18 +93,117 @@ pub fn coefficient_range(c: Coefficient, plains: &[PlainDef]) -> Interval {
     }
 }
 
-fn combination(
-    coefficients: &[Coefficient],
-    operands: &[NodeId],
-    out: &[Interval],
-    plains: &[PlainDef],
-) -> Interval {
-    coefficients
-        .iter()
-        .zip(operands)
-        .fold(Interval::new(0.0, 0.0), |sum, (c, o)| {
-            add(sum, product(coefficient_range(*c, plains), out[o.index()]))
+/// The ranges of the real and of the imaginary part of every slot; the latter are zero unless the circuit
+/// is complex.
+#[derive(Clone, Copy)]
+struct Parts {
+    re: Interval,
+    im: Interval,
+}
+
+impl Parts {
+    fn each(self, f: impl Fn(Interval) -> Interval) -> Parts {
+        Parts {
+            re: f(self.re),
+            im: f(self.im),
+        }
+    }
+
+    fn both(self, other: Parts, f: impl Fn(Interval, Interval) -> Interval) -> Parts {
+        Parts {
+            re: f(self.re, other.re),
+            im: f(self.im, other.im),
+        }
+    }
+
+    fn product(self, other: Parts) -> Parts {
+        Parts {
+            re: sub(product(self.re, other.re), product(self.im, other.im)),
+            im: add(product(self.re, other.im), product(self.im, other.re)),
+        }
+    }
+
+    fn square(self) -> Parts {
+        let half = product(self.re, self.im);
+        Parts {
+            re: sub(square(self.re), square(self.im)),
+            im: add(half, half),
+        }
+    }
+
+    fn hull(self) -> Interval {
+        Interval::new(self.re.lo.min(self.im.lo), self.re.hi.max(self.im.hi))
+    }
+}
+
+/// The parts of all nodes so far.
+struct Known<'a> {
+    parts: Vec<Parts>,
+    plains: &'a [PlainDef],
+    complex: bool,
+}
+
+const ZERO: Interval = Interval { lo: 0.0, hi: 0.0 };
+
+impl<'a> Known<'a> {
+    fn new(nodes: usize, meta: &'a SlotsMeta) -> Known<'a> {
+        Known {
+            parts: Vec::with_capacity(nodes),
+            plains: &meta.plains,
+            complex: meta.complex,
+        }
+    }
+
+    /// The same range for all that a slot holds.
+    fn uniform(&self, range: Interval) -> Parts {
+        let im = if self.complex { range } else { ZERO };
+        Parts { re: range, im }
+    }
+
+    fn of(&self, id: NodeId) -> Parts {
+        self.parts[id.index()]
+    }
+
+    fn push(&mut self, parts: Parts, declared: Option<Interval>) {
+        self.parts.push(match declared {
+            Some(d) if self.complex => parts.each(|r| r.meet(d)),
+            Some(d) => Parts {
+                re: parts.re.meet(d),
+                im: ZERO,
+            },
+            None => parts,
+        });
+    }
+
+    fn combination(&self, coefficients: &[Coefficient], operands: &[NodeId]) -> Parts {
+        let none = Parts { re: ZERO, im: ZERO };
+        coefficients.iter().zip(operands).fold(none, |sum, (c, o)| {
+            let c = coefficient_range(*c, self.plains);
+            sum.both(self.of(*o).each(|r| product(c, r)), add)
         })
+    }
+
+    fn finish(self) -> Vec<Interval> {
+        let complex = self.complex;
+        let range = |p: &Parts| if complex { p.hull() } else { p.re };
+        self.parts.iter().map(range).collect()
+    }
+}
+
+/// z + z̄ is twice the real part.
+fn twice_real(z: Parts) -> Parts {
+    Parts {
+        re: add(z.re, z.re),
+        im: ZERO,
+    }
+}
+
+/// z − z̄ is i times twice the imaginary part.
+fn twice_imaginary(z: Parts) -> Parts {
+    Parts {
+        re: ZERO,
+        im: add(z.im, z.im),
+    }
 }
 
 /// Refuses ranges that no choice of parameters can hold.
@@ -123,30 +224,46 @@ pub fn check_slots_ranges(circuit: &Circuit<Slots>, ranges: &[Interval]) -> Resu
     Ok(())
 }
 
-/// The range of every node of a slots circuit; without declared ranges it may grow to infinity.
+/// The range of every node of a slots circuit, of all parts of its slots; without declared ranges it may
+/// grow to infinity.
 pub fn slots_ranges(circuit: &Circuit<Slots>) -> Vec<Interval> {
     let graph = &circuit.graph;
-    let plains = &circuit.meta.plains;
-    let mut out: Vec<Interval> = Vec::with_capacity(graph.len());
+    let mut known = Known::new(graph.len(), &circuit.meta);
     for id in graph.ids() {
         let operands = graph.operands(id);
-        let of = |i: usize| out[operands[i].index()];
-        let range = match graph.op(id) {
-            SlotsOp::Input(i) => input_range(&circuit.inputs[*i as usize]),
-            SlotsOp::Plain(p) => plain_range(&plains[p.0 as usize]),
-            SlotsOp::Add => add(of(0), of(1)),
-            SlotsOp::Sub if operands[0] == operands[1] => Interval::new(0.0, 0.0),
-            SlotsOp::Sub => sub(of(0), of(1)),
-            SlotsOp::Neg => neg(of(0)),
-            SlotsOp::Mul if operands[0] == operands[1] => square(of(0)),
-            SlotsOp::Mul => product(of(0), of(1)),
-            SlotsOp::Square => square(of(0)),
-            SlotsOp::LinComb(c) => combination(c, &operands, &out, plains),
-            SlotsOp::Rotate(_) => of(0),
+        let of = |i: usize| known.of(operands[i]);
+        let conjugates = |i: usize, j: usize| {
+            *graph.op(operands[i]) == SlotsOp::Conjugate
+                && graph.operands(operands[i])[0] == operands[j]
         };
-        out.push(graph.node(id).declared.map_or(range, |d| range.meet(d)));
+        let parts = match graph.op(id) {
+            SlotsOp::Input(i) => known.uniform(input_range(&circuit.inputs[*i as usize])),
+            SlotsOp::Plain(p) => known.uniform(plain_range(&known.plains[p.0 as usize])),
+            SlotsOp::Add if conjugates(1, 0) => twice_real(of(0)),
+            SlotsOp::Add if conjugates(0, 1) => twice_real(of(1)),
+            SlotsOp::Add => of(0).both(of(1), add),
+            SlotsOp::Sub if operands[0] == operands[1] => Parts { re: ZERO, im: ZERO },
+            SlotsOp::Sub if conjugates(1, 0) => twice_imaginary(of(0)),
+            SlotsOp::Sub if conjugates(0, 1) => twice_imaginary(of(1)).each(neg),
+            SlotsOp::Sub => of(0).both(of(1), sub),
+            SlotsOp::Neg => of(0).each(neg),
+            SlotsOp::Mul if operands[0] == operands[1] => of(0).square(),
+            SlotsOp::Mul => of(0).product(of(1)),
+            SlotsOp::Square => of(0).square(),
+            SlotsOp::LinComb(c) => known.combination(c, &operands),
+            SlotsOp::Rotate(_) => of(0),
+            SlotsOp::Conjugate => Parts {
+                im: neg(of(0).im),
+                ..of(0)
+            },
+            SlotsOp::TimesI => Parts {
+                re: neg(of(0).im),
+                im: of(0).re,
+            },
+        };
+        known.push(parts, graph.node(id).declared);
     }
-    out
+    known.finish()
 }
 
 fn too_large(span: hecc_ir::span::Span, range: Interval) -> Diagnostic {
@@ -168,35 +285,56 @@ fn too_large(span: hecc_ir::span::Span, range: Interval) -> Diagnostic {
     .with_help("declare the range that the value really has: `let x in [lo, hi] = …;`")
 }
 
-/// The range of every node of a CKKS circuit.
+/// The range of every node of a CKKS circuit, of all parts of its slots.
 pub fn ckks_ranges(circuit: &Circuit<Ckks>) -> Vec<Interval> {
     let graph = &circuit.graph;
-    let plains = &circuit.meta.plains;
-    let mut out: Vec<Interval> = Vec::with_capacity(graph.len());
+    let mut known = Known::new(graph.len(), &circuit.meta);
     for id in graph.ids() {
         let operands = graph.operands(id);
-        let of = |i: usize| out[operands[i].index()];
-        let range = match graph.op(id) {
-            CkksOp::Input(i) => input_range(&circuit.inputs[*i as usize].packed),
-            CkksOp::Encode { plain, .. } => plain_range(&plains[plain.0 as usize]),
-            CkksOp::Add => add(of(0), of(1)),
-            CkksOp::Sub if operands[0] == operands[1] => Interval::new(0.0, 0.0),
-            CkksOp::Sub => sub(of(0), of(1)),
-            CkksOp::Neg => neg(of(0)),
-            CkksOp::Mul if operands[0] == operands[1] => square(of(0)),
-            CkksOp::Mul => product(of(0), of(1)),
-            CkksOp::Square => square(of(0)),
-            CkksOp::AddScalar(c) => add(of(0), coefficient_range(*c, plains)),
-            CkksOp::MulScalar { value, .. } => product(of(0), coefficient_range(*value, plains)),
-            CkksOp::LinComb { coefficients, .. } => {
-                combination(coefficients, &operands, &out, plains)
+        let of = |i: usize| known.of(operands[i]);
+        let conjugates = |i: usize, j: usize| {
+            *graph.op(operands[i]) == CkksOp::Conjugate
+                && graph.operands(operands[i])[0] == operands[j]
+        };
+        let parts = match graph.op(id) {
+            CkksOp::Input(i) => known.uniform(input_range(&circuit.inputs[*i as usize].packed)),
+            CkksOp::Encode { plain, .. } => {
+                known.uniform(plain_range(&known.plains[plain.0 as usize]))
             }
+            CkksOp::Add if conjugates(1, 0) => twice_real(of(0)),
+            CkksOp::Add if conjugates(0, 1) => twice_real(of(1)),
+            CkksOp::Add => of(0).both(of(1), add),
+            CkksOp::Sub if operands[0] == operands[1] => Parts { re: ZERO, im: ZERO },
+            CkksOp::Sub if conjugates(1, 0) => twice_imaginary(of(0)),
+            CkksOp::Sub if conjugates(0, 1) => twice_imaginary(of(1)).each(neg),
+            CkksOp::Sub => of(0).both(of(1), sub),
+            CkksOp::Neg => of(0).each(neg),
+            CkksOp::Mul if operands[0] == operands[1] => of(0).square(),
+            CkksOp::Mul => of(0).product(of(1)),
+            CkksOp::Square => of(0).square(),
+            CkksOp::AddScalar(c) => {
+                let c = known.uniform(coefficient_range(*c, known.plains));
+                of(0).both(c, add)
+            }
+            CkksOp::MulScalar { value, .. } => {
+                let c = coefficient_range(*value, known.plains);
+                of(0).each(|r| product(r, c))
+            }
+            CkksOp::LinComb { coefficients, .. } => known.combination(coefficients, &operands),
+            CkksOp::Conjugate => Parts {
+                im: neg(of(0).im),
+                ..of(0)
+            },
+            CkksOp::TimesI => Parts {
+                re: neg(of(0).im),
+                im: of(0).re,
+            },
             CkksOp::Rotate(_)
             | CkksOp::Relinearize
             | CkksOp::Rescale { .. }
             | CkksOp::DropLevel(_) => of(0),
         };
-        out.push(graph.node(id).declared.map_or(range, |d| range.meet(d)));
+        known.push(parts, graph.node(id).declared);
     }
-    out
+    known.finish()
 }

@@ -124,11 +124,11 @@ fn needs(
         };
         let rank = u32::from(ranks[id.index()]);
         let place = (level.0 + 1).saturating_sub(rank) as usize;
-        let bits =
-            ranges[id.index()].magnitude().log2() + scale.bits() - f64::from(rank * USUAL_SCALE);
+        let bits = magnitude_bits(ideal, ranges[id.index()]) + scale.bits()
+            - f64::from(rank * USUAL_SCALE);
         encoded[place] = encoded[place].max(bits);
         match graph.op(id) {
-            CkksOp::Rotate(_) | CkksOp::Relinearize => {
+            CkksOp::Rotate(_) | CkksOp::Conjugate | CkksOp::Relinearize => {
                 if switches.len() <= level.0 as usize {
                     switches.resize(level.0 as usize + 1, 0);
                 }
@@ -143,6 +143,12 @@ fn needs(
         switches,
         fewest: objective == Objective::Bandwidth,
     }
+}
+
+/// log2 of the largest magnitude of a slot, both parts at the end of their range.
+fn magnitude_bits(circuit: &Circuit<Ckks>, range: Interval) -> f64 {
+    let parts = if circuit.meta.complex { 0.5 } else { 0.0 };
+    range.magnitude().log2() + parts
 }
 
 impl Needs {
@@ -519,32 +525,60 @@ fn note_best(best: &mut Option<Best>, bits: f64, sizes: Sizes, scaled: Option<Sc
     }
 }
 
-/// Microseconds of evaluation, each operation by itself.
+/// Microseconds of encryption with the public key and of evaluation on one thread: what circuits with
+/// parameters of their own are compared by.
+pub fn work(scaled: &Scaled, model: &CostModel) -> f64 {
+    let parameters = &scaled.parameters;
+    let ring = model.ring(parameters.log_n());
+    let circuit = &scaled.circuit;
+    let slots = circuit.meta.slots;
+    let wide = |primes: &[u64]| {
+        let bits = |q: &u64| 64 - q.leading_zeros();
+        primes.iter().filter(|q| bits(q) > FAST_BITS).count()
+    };
+    let (q, p) = (parameters.q(), parameters.p());
+    let encryption: f64 = circuit
+        .inputs
+        .iter()
+        .map(|i| ring.encode(i.level.limbs(), slots) + ring.encrypt.at(i.level.limbs()))
+        .sum();
+    (encryption + evaluation(circuit, &ring, 0, p.len()))
+        * ring.widened(wide(q) + wide(p), q.len() + p.len())
+}
+
+/// Microseconds of evaluation on one thread with these sizes.
 fn modelled(ideal: &Circuit<Ckks>, sizes: &Sizes, model: &CostModel) -> f64 {
     let ring = model.ring(sizes.log_n);
     let graph = &ideal.graph;
-    let live = ideal.live();
-    let slots = ideal.meta.slots;
     let count = |bits: u32, of: usize| if bits > FAST_BITS { of } else { 0 };
     let levels = graph.ids().map(|id| graph.ty(id).level().0).max();
     let all = (levels.unwrap_or(0) + sizes.bottom + 1 + sizes.special) as usize;
     let special = sizes.special as usize;
     let wide = count(sizes.first, 1) + count(sizes.special_bits, special);
-    let time: f64 = graph
+    evaluation(ideal, &ring, sizes.bottom, special) * ring.widened(wide, all)
+}
+
+/// Microseconds of evaluation on one thread, so many levels higher than the circuit says, without what
+/// wide primes take.
+fn evaluation(circuit: &Circuit<Ckks>, ring: &RingCost, bottom: u32, special: usize) -> f64 {
+    let graph = &circuit.graph;
+    let live = circuit.live();
+    let slots = circuit.meta.slots;
+    graph
         .ids()
         .filter(|id| live[id.index()])
         .map(|id| {
-            let limbs = graph.ty(id).level().limbs() + sizes.bottom as usize;
+            let limbs = graph.ty(id).level().limbs() + bottom as usize;
             let size = Switch {
                 limbs,
-                special: sizes.special as usize,
-                digit_limbs: sizes.special as usize,
+                special,
+                digit_limbs: special,
             };
             match graph.op(id) {
                 CkksOp::Input(_) | CkksOp::DropLevel(_) => 0.0,
                 CkksOp::Encode { .. } => ring.encode(limbs, slots),
                 CkksOp::Add | CkksOp::Sub => ring.add.at(limbs),
-                CkksOp::Neg | CkksOp::AddScalar(_) | CkksOp::MulScalar { .. } => {
+                CkksOp::Neg | CkksOp::TimesI | CkksOp::AddScalar(_) | CkksOp::MulScalar { .. } => {
                     ring.scale.at(limbs)
                 }
                 CkksOp::LinComb { coefficients, .. } => {
@@ -556,11 +590,12 @@ fn modelled(ideal: &Circuit<Ckks>, sizes: &Sizes, model: &CostModel) -> f64 {
                 },
                 CkksOp::Square => ring.square.at(limbs),
                 CkksOp::Rescale { .. } => ring.rescale.at(limbs + 1),
-                CkksOp::Rotate(_) | CkksOp::Relinearize => ring.key_switch(size),
+                CkksOp::Rotate(_) | CkksOp::Conjugate | CkksOp::Relinearize => {
+                    ring.key_switch(size)
+                }
             }
         })
-        .sum();
-    time * ring.widened(wide, all)
+        .sum()
 }
 
 /// Bits by which a guess may lie below what real primes give.
@@ -749,7 +784,7 @@ pub fn check_headroom(
         let CkksType::Cipher { level, scale, .. } = *graph.ty(id) else {
             continue;
         };
-        let bits = ranges[id.index()].magnitude().log2() + scale.bits();
+        let bits = magnitude_bits(circuit, ranges[id.index()]) + scale.bits();
         let has = room
             .get(level.0 as usize)
             .copied()

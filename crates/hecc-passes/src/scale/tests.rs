@@ -183,6 +183,7 @@ fn eval_slots(circuit: &Circuit<Slots>, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
                 })
                 .collect(),
             SlotsOp::Rotate(k) => turned(v(0), k.0),
+            SlotsOp::Conjugate | SlotsOp::TimesI => panic!("these circuits are real"),
         };
         at.push(value);
     }
@@ -245,6 +246,7 @@ fn eval_ckks(circuit: &Circuit<Ckks>, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
                 })
                 .collect(),
             CkksOp::Rotate(k) => turned(v(0), k.0),
+            CkksOp::Conjugate | CkksOp::TimesI => panic!("these circuits are real"),
             CkksOp::Relinearize | CkksOp::DropLevel(_) => v(0).clone(),
             CkksOp::Rescale { prime } => v(0).iter().map(|x| x / *prime as f64).collect(),
         };
@@ -766,7 +768,12 @@ fn fewest_relinearizations(circuit: &Circuit<Ckks>) -> Option<usize> {
                     }
                     is = true;
                 }
-                CkksOp::Mul | CkksOp::Rotate(_) | CkksOp::Rescale { .. } | CkksOp::DropLevel(_) => {
+                CkksOp::Mul
+                | CkksOp::Rotate(_)
+                | CkksOp::Conjugate
+                | CkksOp::TimesI
+                | CkksOp::Rescale { .. }
+                | CkksOp::DropLevel(_) => {
                     if any {
                         return None;
                     }

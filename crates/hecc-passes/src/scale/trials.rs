@@ -146,7 +146,13 @@ pub(crate) fn precision_bits(
             .ids()
             .any(|id| matches!(graph.op(id), CkksOp::Rotate(_)));
     let slots = circuit.meta.slots.max(1);
+    // Real numbers in a vector of a trial: in a complex circuit the imaginary parts follow the real ones.
     let tried = if batch { slots.min(INSTANCES) } else { slots };
+    let tried = if circuit.meta.complex {
+        2 * tried
+    } else {
+        tried
+    };
     let work: usize = graph
         .ids()
         .filter(|id| live[id.index()])
@@ -186,7 +192,12 @@ pub(crate) fn precision_bits(
         if copies < 8 { l } else { l.sqrt() }
     };
     let seen: usize = read.iter().map(|(_, s)| s.len()).sum();
-    let all = seen * if batch { slots / tried } else { 1 };
+    let all = seen
+        * if batch {
+            circuit.meta.values() / tried
+        } else {
+            1
+        };
     let bound =
         error * MARGIN * tail(all.max(1) * 1000) / tail(seen.max(1) * count.div_ceil(KINDS.len()));
     // What f64 itself leaves, at the client and in the reference.
@@ -249,6 +260,15 @@ struct Held<'a> {
 }
 
 impl<'a> Trial<'a> {
+    /// Slots of a vector; in a complex circuit half its real numbers.
+    fn slots(&self) -> usize {
+        if self.circuit.meta.complex {
+            self.tried / 2
+        } else {
+            self.tried
+        }
+    }
+
     /// The largest error and the largest magnitude of all slots that are read.
     fn run(&self, seed: usize, point: Point) -> (f64, f64) {
         let graph = &self.circuit.graph;
@@ -256,7 +276,7 @@ impl<'a> Trial<'a> {
         let plains = Plains::new(self.circuit, draw, self.tried);
         let client = Client::new(self.circuit, draw, self.tried);
         let mut random = SplitMix64::new(0x5eed_0000 + seed as u64);
-        let secret = secret_magnitudes(&mut random, self.tried, self.copies);
+        let secret = secret_magnitudes(&mut random, self.slots(), self.copies);
         let mut left = graph.use_counts();
         for (out, _) in &self.circuit.outputs {
             left[out.index()] += 1;
@@ -281,7 +301,7 @@ impl<'a> Trial<'a> {
             let stddev = self.noise.stddev(op, *graph.ty(id));
             if stddev > 0.0 {
                 let plain = matches!(op, CkksOp::Encode { .. });
-                for (e, s) in held.error.iter_mut().zip(&secret) {
+                for (e, s) in held.error.iter_mut().zip(secret.iter().cycle()) {
                     *e += stddev * normal(&mut random) * if plain { 1.0 } else { *s };
                 }
             }
@@ -360,6 +380,36 @@ impl<'a> Trial<'a> {
                 held.error.rotate_left(k);
                 held
             }
+            CkksOp::Conjugate => {
+                let mut held = take(at, left, operands[0]);
+                let half = n / 2;
+                for x in &mut held.value.to_mut()[half..] {
+                    *x = -*x;
+                }
+                for e in &mut held.error[half..] {
+                    *e = -*e;
+                }
+                held
+            }
+            CkksOp::TimesI => {
+                let mut held = take(at, left, operands[0]);
+                let half = n / 2;
+                // (re, im) → (−im, re)
+                held.value.to_mut().rotate_left(half);
+                held.error.rotate_left(half);
+                for x in &mut held.value.to_mut()[..half] {
+                    *x = -*x;
+                }
+                for e in &mut held.error[..half] {
+                    *e = -*e;
+                }
+                held
+            }
+            CkksOp::Mul | CkksOp::Square if self.circuit.meta.complex => {
+                let a = peek(at, operands[0]);
+                let b = peek(at, *operands.get(1).unwrap_or(&operands[0]));
+                complex_product(a, b)
+            }
             CkksOp::AddScalar(c) => {
                 let mut held = take(at, left, operands[0]);
                 let c = plains.coefficient(*c);
@@ -437,6 +487,31 @@ impl<'a> Trial<'a> {
                 }
             }
         }
+    }
+}
+
+/// (a + da)·(b + db) − a·b beside a·b.
+fn complex_product<'a>(a: &Held<'a>, b: &Held<'a>) -> Held<'a> {
+    let half = a.error.len() / 2;
+    let z = |h: &Held<'a>, s: usize| {
+        (
+            (h.value[s], h.value[s + half]),
+            (h.error[s], h.error[s + half]),
+        )
+    };
+    let times = |x: (f64, f64), y: (f64, f64)| (x.0 * y.0 - x.1 * y.1, x.0 * y.1 + x.1 * y.0);
+    let mut value = vec![0.0; 2 * half];
+    let mut error = vec![0.0; 2 * half];
+    for s in 0..half {
+        let ((x, dx), (y, dy)) = (z(a, s), z(b, s));
+        (value[s], value[s + half]) = times(x, y);
+        let parts = [times(x, dy), times(dx, y), times(dx, dy)];
+        error[s] = parts.iter().map(|p| p.0).sum();
+        error[s + half] = parts.iter().map(|p| p.1).sum();
+    }
+    Held {
+        value: value.into(),
+        error,
     }
 }
 
@@ -595,7 +670,7 @@ impl Plains {
             PlainSource::Public { output, source } => {
                 let given = self.public.as_ref().and_then(|results| {
                     let result = results.get(*output as usize)?;
-                    let mut v = pack(&Clear, source, circuit.meta.slots, &[result]).ok()?;
+                    let mut v = pack(&Clear, source, circuit.meta.values(), &[result]).ok()?;
                     v.truncate(tried);
                     Some(v)
                 });

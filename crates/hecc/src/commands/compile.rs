@@ -113,11 +113,16 @@ fn human(report: &Report, predicted: Option<&Prediction>) -> String {
     } else {
         "none for relinearization"
     };
+    let conjugation = if report.keys.conjugation {
+        "one for conjugation, "
+    } else {
+        ""
+    };
     let mut facts = vec![
         ("parameters", parameters(report)),
         (
             "keys",
-            format!("{relinearization}, {rotations} for rotations"),
+            format!("{relinearization}, {conjugation}{rotations} for rotations"),
         ),
         (
             "inputs",
@@ -131,7 +136,19 @@ fn human(report: &Report, predicted: Option<&Prediction>) -> String {
     if let Some(p) = &report.params {
         facts.insert(
             1,
-            ("slots", format!("{} of {}", p.slots, p.ring_degree / 2)),
+            (
+                "slots",
+                format!(
+                    "{} of {}{}",
+                    p.slots,
+                    p.ring_degree / 2,
+                    if p.complex {
+                        ", two instances in each"
+                    } else {
+                        ""
+                    }
+                ),
+            ),
         );
     }
     if let Some(bits) = report.precision_bits {

@@ -43,7 +43,8 @@ pub(crate) fn run(args: &DecryptArgs) -> Outcome {
             all = Some((Wiped::default(), targets));
         }
         let ciphertexts: Vec<_> = outputs.ciphertexts.iter().collect();
-        let slots = decrypt(&context, &ciphertexts, &key).map_err(|e| project.failed(&e))?;
+        let slots = decrypt(&context, &program.circuit, &ciphertexts, &key)
+            .map_err(|e| project.failed(&e))?;
         let slots = Zeroizing::new(slots);
         let meta = &program.circuit.meta;
         let results =

@@ -374,7 +374,7 @@ impl Party {
                 CkksValue::Plain(_) => None,
             })
             .collect();
-        let slots = decrypt(context, &ciphertexts, secret)?;
+        let slots = decrypt(context, circuit, &ciphertexts, secret)?;
         let results = unpack(&circuit.meta, &slots, plains.public(), bindings.instances())?;
         timings.decrypt = milliseconds(started);
         Ok(Computed {

@@ -590,6 +590,11 @@ const MAG: f64 = 3.0;
 
 /// The program of a seed: the same text and values on every machine.
 pub fn program(seed: u64, size: Size) -> Program {
+    batched(seed, size, 0)
+}
+
+/// A program with `@batch`, and values of this many instances; without, for none.
+pub fn batched(seed: u64, size: Size, instances: usize) -> Program {
     let rng = ChaCha8Rng::seed_from_u64(seed);
     let mut g = Generator {
         rng,
@@ -599,7 +604,7 @@ pub fn program(seed: u64, size: Size) -> Program {
         functions: Vec::new(),
         fresh: 0,
     };
-    g.program(seed)
+    g.program(seed, instances)
 }
 
 impl Generator {
@@ -1306,7 +1311,8 @@ impl Generator {
         }
     }
 
-    fn program(&mut self, seed: u64) -> Program {
+    /// `instances` is 0 for a program without a batch.
+    fn program(&mut self, seed: u64, instances: usize) -> Program {
         self.define_functions();
         let mut source = format!("// seed {seed}\n");
         let mut params = String::new();
@@ -1381,13 +1387,16 @@ impl Generator {
             )
         };
         // The client may compute products in one program of three.
-        if seed % 3 == 1 {
+        if seed % 3 == 1 && instances == 0 {
             let _ = writeln!(
                 source,
                 "@precompute(degree = {}, inputs = {}.5)",
                 2 + seed / 3 % 2,
                 1 + seed / 6 % 3
             );
+        }
+        if instances > 0 {
+            let _ = writeln!(source, "@batch({})", instances + self.below(4));
         }
         let _ = writeln!(
             source,
@@ -1399,11 +1408,42 @@ impl Generator {
         let machine = Machine {
             functions: &self.functions,
         };
+        let parameters = env.vars.clone();
         machine.run(&body, &mut env);
-        let outputs = results
+        let mut outputs: Vec<(String, T)> = results
             .iter()
             .map(|(name, _, e)| (name.clone(), machine.eval(e, &env)))
             .collect();
+        for k in 0..instances {
+            // The first instance is there already; each gets an axis in front.
+            if k > 0 {
+                let mut env = Env::default();
+                for (name, value) in &parameters {
+                    let mut value = value.clone();
+                    let hi = self
+                        .scope
+                        .iter()
+                        .find(|(n, _)| n == name)
+                        .map_or(1.0, |s| s.1.mag);
+                    for x in &mut value.data {
+                        *x = self.rng.random_range(-hi..=hi);
+                    }
+                    env.vars.insert(name.clone(), value);
+                }
+                for (name, all) in &mut inputs {
+                    all.data.extend_from_slice(&env.vars[name].data);
+                }
+                machine.run(&body, &mut env);
+                for ((_, all), (_, _, e)) in outputs.iter_mut().zip(&results) {
+                    all.data.extend_from_slice(&machine.eval(e, &env).data);
+                }
+            }
+            if k + 1 == instances {
+                for (_, all) in inputs.iter_mut().chain(&mut outputs) {
+                    all.shape.insert(0, instances);
+                }
+            }
+        }
         Program {
             seed,
             source,

@@ -13,6 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::panic::{RefUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use generate::{Program, Size};
 use hecc_ckks::{Context, Options as Engine, Randomness};
@@ -22,7 +23,7 @@ use hecc_ir::interp::{TensorValue, eval_module};
 use hecc_ir::tensor::Tensor;
 use hecc_lang::{Checked, FileSystem, Limits, load_program};
 use hecc_passes::compile::{CompileOptions, compile};
-use hecc_passes::layout::{LayoutOptions, Strategy};
+use hecc_passes::layout::{LayoutOptions, Packing, Strategy};
 use hecc_passes::pipeline::Options;
 use hecc_runtime::{
     Bindings, CkksBackend, CkksValue, ClearBackend, EncryptWith, Fusion, Schedule, Tensor64,
@@ -116,12 +117,13 @@ fn run_clear(program: &Program, lowered: &hecc_ir::program::Program, who: &str) 
     let schedule = Schedule::new(circuit, Fusion::On);
     let execution = execute(circuit, &schedule, &backend, &|_, _| {}).expect("a clear run");
     let slots: Vec<Vec<f64>> = execution.outputs.iter().map(|v| v.to_vec()).collect();
-    let results = unpack(&circuit.meta, &slots, plains.public(), None).expect("results fit");
+    let results =
+        unpack(&circuit.meta, &slots, plains.public(), bindings.instances()).expect("results fit");
     agree(program, who, &results, 1e-6);
 }
 
 /// The same with real ciphertexts, within the precision that was promised.
-fn run_encrypted(program: &Program, lowered: &hecc_ir::program::Program) {
+fn run_encrypted(program: &Program, lowered: &hecc_ir::program::Program, who: &str) {
     let bindings = bindings(program, lowered);
     let plains = resolve_plains(lowered, &bindings).expect("the public part evaluates");
     let circuit = &lowered.circuit;
@@ -149,11 +151,12 @@ fn run_encrypted(program: &Program, lowered: &hecc_ir::program::Program) {
             CkksValue::Plain(_) => panic!("seed {}: an output is a plaintext", program.seed),
         })
         .collect();
-    let slots = decrypt(&context, &outputs, &secret).expect("outputs decrypt");
-    let results = unpack(&circuit.meta, &slots, plains.public(), None).expect("results fit");
+    let slots = decrypt(&context, circuit, &outputs, &secret).expect("outputs decrypt");
+    let results =
+        unpack(&circuit.meta, &slots, plains.public(), bindings.instances()).expect("results fit");
     agree(
         program,
-        "the encrypted run",
+        who,
         &results,
         (-lowered.precision_bits).exp2().max(1e-9),
     );
@@ -173,7 +176,8 @@ fn bindings(program: &Program, lowered: &hecc_ir::program::Program) -> Bindings 
             )
         })
         .collect();
-    bind(&lowered.params, None, given, Wanted::All)
+    let batch = lowered.circuit.meta.batch;
+    bind(&lowered.params, batch, given, Wanted::All)
         .and_then(|b| derive(lowered, b))
         .unwrap_or_else(|e| panic!("seed {}: {e:?}", program.seed))
 }
@@ -201,6 +205,7 @@ fn compile_at(
     checked: &Checked,
     opt_level: u8,
     strategy: Strategy,
+    packing: Packing,
     verify: bool,
 ) -> Option<hecc_ir::program::Program> {
     let options = CompileOptions {
@@ -211,6 +216,7 @@ fn compile_at(
         },
         layout: LayoutOptions {
             strategy,
+            packing,
             ..LayoutOptions::default()
         },
         unoptimized: false,
@@ -287,7 +293,9 @@ fn clear_program(program: &Program, seed: u64) {
     for opt_level in 0..=3 {
         // Every layout is tried at every level, in turn: three programs see all twelve pairs.
         let strategy = STRATEGIES[(seed as usize + usize::from(opt_level)) % STRATEGIES.len()];
-        if let Some(lowered) = compile_at(program, &checked, opt_level, strategy, true) {
+        if let Some(lowered) =
+            compile_at(program, &checked, opt_level, strategy, Packing::Auto, true)
+        {
             run_clear(program, &lowered, &format!("-O {opt_level}, {strategy:?}"));
         }
     }
@@ -297,9 +305,35 @@ fn encrypted(seed: u64) {
     let program = generate::program(seed, ENCRYPTED);
     let checked = check(&program);
     let strategy = STRATEGIES[seed as usize % STRATEGIES.len()];
-    if let Some(lowered) = compile_at(&program, &checked, 2, strategy, false) {
-        run_encrypted(&program, &lowered);
+    if let Some(lowered) = compile_at(&program, &checked, 2, strategy, Packing::Auto, false) {
+        run_encrypted(&program, &lowered, "the encrypted run");
     }
+}
+
+const BATCH_CLEAR: Size = Size {
+    statements: 3,
+    levels: 5,
+    extent: 4,
+};
+const BATCH_ENCRYPTED: Size = Size {
+    statements: 2,
+    levels: 3,
+    extent: 3,
+};
+
+/// One and two instances in a slot; yields how many of the two programs are complex.
+fn batch(seed: u64, size: Size, run: fn(&Program, &hecc_ir::program::Program, &str)) -> usize {
+    let program = generate::batched(seed, size, 1 + seed as usize % 5);
+    let checked = check(&program);
+    let opt_level = if seed.is_multiple_of(3) { 1 } else { 2 };
+    [Packing::Real, Packing::Complex]
+        .into_iter()
+        .filter_map(|packing| {
+            compile_at(&program, &checked, opt_level, Strategy::Auto, packing, true)
+                .inspect(|lowered| run(&program, lowered, &format!("-O {opt_level}, {packing:?}")))
+        })
+        .filter(|lowered| lowered.circuit.meta.complex)
+        .count()
 }
 
 /// Seeds from the environment in place of those of the suite.
@@ -323,4 +357,24 @@ fn training_seeds_0_to_48() {
 #[test]
 fn encrypted_seeds_10000_to_10024() {
     each(seeds(10_000..10_024), encrypted);
+}
+
+#[test]
+fn batches_seeds_20000_to_20096() {
+    let complex = AtomicUsize::new(0);
+    let seeds = seeds(20_000..20_096);
+    let count = seeds.clone().count();
+    each(seeds, |seed| {
+        complex.fetch_add(batch(seed, BATCH_CLEAR, run_clear), Ordering::Relaxed);
+    });
+    // Products with a public parameter keep a program to one instance in a slot.
+    let complex = complex.into_inner();
+    assert!(complex * 4 >= count, "{complex} of {count} are complex");
+}
+
+#[test]
+fn encrypted_batches_seeds_30000_to_30012() {
+    each(seeds(30_000..30_012), |seed| {
+        batch(seed, BATCH_ENCRYPTED, run_encrypted);
+    });
 }
