@@ -482,7 +482,7 @@ mod tests {
     use super::*;
     use crate::tensor::testing::{Program, products, run};
     use hecc_ir::random::{Shapes, SplitMix64};
-    use hecc_ir::tensor::{Basis, Polynomial, TensorOp};
+    use hecc_ir::tensor::{Basis, ConstTensor, Polynomial, TensorOp};
 
     #[test]
     fn an_exponent_that_is_too_large_is_an_error() {
@@ -513,6 +513,55 @@ mod tests {
             assert_eq!(cost::cost(&after).depth, 2);
             assert_eq!(products(&after), 2);
         }
+    }
+
+    /// W2·(W1·x + b1) + b2 with public weights that are no integers, in a batch or alone.
+    fn two_layers(sizes: [usize; 3], batch: Option<u32>) -> Module<Tensor> {
+        let mut random = SplitMix64::new(5);
+        let mut p = Program::new();
+        p.circuit.meta.batch = batch;
+        let mut x = p.input(hecc_ir::tensor::Secrecy::Secret, &[sizes[0]]);
+        for (from, to) in [(sizes[0], sizes[1]), (sizes[1], sizes[2])] {
+            let mut weights = |shape: &[usize]| {
+                let count = shape.iter().product();
+                let data = (0..count).map(|_| random.below(1 << 20) as f64 / 2f64.powi(19) - 1.0);
+                ConstTensor::new(shape, data.collect::<Vec<f64>>())
+                    .expect("as many as the shape says")
+            };
+            let (w, b) = (weights(&[to, from]), weights(&[to]));
+            let (w, b) = (p.op(TensorOp::Const(w), &[]), p.op(TensorOp::Const(b), &[]));
+            let product = p.op(TensorOp::MatMul, &[w, x]);
+            x = p.add(product, b);
+        }
+        p.done(x)
+    }
+
+    #[test]
+    fn adjacent_linear_layers_are_one_where_that_is_cheaper() {
+        let layers = |sizes, batch, opt_level| {
+            let (after, _) = run(&two_layers(sizes, batch), opt_level);
+            cost::cost(&after).levels
+        };
+        // A product of matrices has fewer entries than the two, or not many more.
+        for opt_level in 2..4 {
+            for batch in [None, Some(4096)] {
+                assert_eq!(layers([16, 8, 4], batch, opt_level), 1);
+            }
+        }
+        // Through a bottleneck it has many more: as vectors that is no matter, as 4096 ciphertexts of a batch
+        // it is more than twice the work, and less than eight times.
+        assert_eq!(layers([64, 2, 64], None, 2), 1);
+        assert_eq!(layers([64, 2, 64], Some(4096), 2), 2);
+        assert_eq!(layers([64, 2, 64], Some(4096), 3), 1);
+        assert_eq!(layers([256, 1, 256], Some(4096), 3), 2);
+        // Where work comes first, a level is not worth it either.
+        let options = Options {
+            opt_level: 3,
+            objective: Objective::Work,
+            ..Options::default()
+        };
+        let (after, _) = optimize(&two_layers([64, 2, 64], Some(4096)), &options, None).unwrap();
+        assert_eq!(cost::cost(&after).levels, 2);
     }
 
     #[test]

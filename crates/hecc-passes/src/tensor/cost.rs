@@ -5,7 +5,8 @@
 //!   as a pending factor of the scale and costs a level only where it meets a sum; a public vector
 //!   or a value known at run time costs a level at once; an integer costs none.
 //! * **Work** is in units of one addition of two ciphertexts, with weights in the proportion of a
-//!   hybrid key switch to an addition; a tensor counts as one ciphertext per 4096 elements.
+//!   hybrid key switch to an addition; a tensor counts as one ciphertext per 4096 elements. With `@batch`
+//!   every element is a ciphertext: nothing is rotated, and a weighted sum takes a little for each term.
 
 use hecc_ir::graph::{Circuit, Graph, NodeId};
 use hecc_ir::tensor::{Secrecy, Tensor, TensorOp, TensorType, elements};
@@ -18,6 +19,12 @@ const MUL: f64 = 24.0;
 const MUL_PUBLIC: f64 = 4.0;
 /// Weight of a rotation.
 const ROTATE: f64 = 20.0;
+/// Weight of one term of a weighted sum, where every element is a ciphertext.
+const TERM: f64 = 0.2;
+/// Weight of a rescale.
+const RESCALE: f64 = 3.0;
+/// Weight of one more product in a sum of products of ciphertexts.
+const PRODUCT_TERM: f64 = 0.75;
 
 /// What is known of one value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -330,7 +337,11 @@ pub fn cost(circuit: &Circuit<Tensor>) -> Cost {
         let f = facts[id.index()];
         if live[id.index()] && f.secret && f.client == 0 {
             out.nodes += 1;
-            let work = work(&circuit.graph, &facts, id);
+            let work = if circuit.meta.batch.is_some() {
+                work_by_element(&circuit.graph, &facts, id)
+            } else {
+                work(&circuit.graph, &facts, id)
+            };
             out.work += work;
             let before = circuit.graph.operands(id).into_iter();
             let before = before.map(|o| span[o.index()]).fold(0.0, f64::max);
@@ -339,11 +350,77 @@ pub fn cost(circuit: &Circuit<Tensor>) -> Cost {
             if let (TensorOp::Input(_), TensorType::Tensor(shape)) =
                 (circuit.graph.op(id), circuit.graph.ty(id))
             {
-                out.inputs += elements(shape).div_ceil(SLOTS).max(1) as f64;
+                out.inputs += match circuit.meta.batch {
+                    Some(_) => elements(shape) as f64,
+                    None => elements(shape).div_ceil(SLOTS).max(1) as f64,
+                };
             }
         }
     }
     out
+}
+
+/// The work of one node on secrets when every element is a ciphertext of its own.
+fn work_by_element(graph: &Graph<Tensor>, facts: &[Fact], id: NodeId) -> f64 {
+    let operands = graph.operands(id);
+    let secret = |i: usize| facts[operands[i].index()].secret;
+    let count = |i: usize| elements(graph.ty(operands[i]).shape()) as f64;
+    let here = match graph.ty(id) {
+        TensorType::Tensor(s) => elements(s) as f64,
+        TensorType::Tuple(_) => 1.0,
+    };
+    match graph.op(id) {
+        TensorOp::Add | TensorOp::Sub => here,
+        TensorOp::Neg => 0.5 * here,
+        TensorOp::Mul => {
+            if secret(0) && secret(1) {
+                MUL * here
+            } else if matches!(
+                factor(graph, operands[usize::from(secret(0))]),
+                Factor::Integer
+            ) {
+                here
+            } else {
+                MUL_PUBLIC * here
+            }
+        }
+        TensorOp::Div => MUL_PUBLIC * here,
+        TensorOp::Pow(n) => MUL * here * f64::from(n.saturating_sub(1)),
+        TensorOp::Poly(p) => {
+            let n = (p.coefficients.len() - 1) as f64;
+            here * (MUL * (2.0 * n.sqrt()).min(n) + MUL_PUBLIC * n)
+        }
+        op @ (TensorOp::MatMul | TensorOp::Conv2d { .. }) => {
+            let shape = |i: usize| graph.ty(operands[i]).shape();
+            let inner = match op {
+                TensorOp::MatMul => shape(0).last().copied().unwrap_or(1),
+                _ => shape(1)[1..].iter().product(),
+            };
+            let terms = here * inner as f64;
+            if secret(0) && secret(1) {
+                MUL * here + PRODUCT_TERM * terms
+            } else {
+                RESCALE * here + TERM * terms
+            }
+        }
+        TensorOp::Sum(_) => TERM * count(0),
+        TensorOp::SumPool(n) => TERM * here * (n * n) as f64,
+        // which ciphertext is which element costs nothing
+        TensorOp::Input(_)
+        | TensorOp::Const(_)
+        | TensorOp::Index(_)
+        | TensorOp::Proj(_)
+        | TensorOp::Broadcast(_)
+        | TensorOp::Reshape(_)
+        | TensorOp::Slice { .. }
+        | TensorOp::Concat(_)
+        | TensorOp::Update { .. }
+        | TensorOp::Pad { .. }
+        | TensorOp::Transpose(_)
+        | TensorOp::Roll(_)
+        | TensorOp::Diag
+        | TensorOp::Loop { .. } => 0.0,
+    }
 }
 
 /// The work of one node on secrets.
