@@ -159,6 +159,14 @@ impl Parameters {
         self.0.scale
     }
 
+    /// Bytes of one polynomial at `level` as it is stored and sent: every residue with as many bits as its
+    /// prime has. A ciphertext is two of these, one where a seed stands for the other.
+    pub fn polynomial_bytes(&self, level: Level) -> u64 {
+        let n = self.log_n().degree() as u64;
+        let limb = |q: &u64| (n * u64::from(64 - q.leading_zeros())).div_ceil(8);
+        self.0.q[..level.limbs()].iter().map(limb).sum()
+    }
+
     /// log2 of the product of the chain up to `level`.
     pub fn log_q(&self, level: Level) -> f64 {
         self.0.q[..level.limbs()]

@@ -187,7 +187,7 @@ pub struct ReportedKeys {
 pub struct ReportedInputs {
     /// Ciphertexts.
     pub count: u64,
-    /// Their bytes, public-key encryption; 0 without parameters.
+    /// Their bytes as they are sent, public-key encryption; 0 without parameters.
     pub bytes: u64,
 }
 
@@ -435,8 +435,8 @@ fn compile_beside(
         encrypted_inputs: ReportedInputs {
             count: circuit.inputs.len() as u64,
             bytes: chosen.as_ref().map_or(0, |(p, ..)| {
-                let limbs: usize = circuit.inputs.iter().map(|i| i.level.limbs()).sum();
-                (2 * 8 * limbs * p.log_n().degree()) as u64
+                let inputs = circuit.inputs.iter();
+                inputs.map(|i| 2 * p.polynomial_bytes(i.level)).sum()
             }),
         },
         precompute: sent.map(|sent| ReportedPrecompute {

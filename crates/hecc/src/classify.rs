@@ -14,6 +14,40 @@ pub(crate) struct Classification {
     confusion: Vec<Vec<usize>>,
 }
 
+/// Which of the results holds the scores, and how many classes they have; results by name and shape, without
+/// an axis for instances.
+///
+/// # Errors
+/// A sentence that says why the labels do not go with them.
+pub(crate) fn scores<'a>(
+    results: impl Iterator<Item = (&'a str, &'a [usize])>,
+    instances: Option<usize>,
+    labels: &[usize],
+) -> Result<(usize, usize), String> {
+    let vector = |(_, (_, shape)): &(usize, (&str, &[usize]))| shape.len() == 1 && shape[0] > 1;
+    let mut fitting = results.enumerate().filter(vector);
+    let (Some((at, (name, shape))), None) = (fitting.next(), fitting.next()) else {
+        return Err(
+            "--labels takes a circuit with one result that is a vector of scores, one a class"
+                .to_owned(),
+        );
+    };
+    let count = instances.unwrap_or(1);
+    if labels.len() != count {
+        return Err(format!(
+            "--labels: {} labels for {count} instances: give as many, or a slice as in --labels FILE[0..{count}]",
+            labels.len()
+        ));
+    }
+    if let Some(label) = labels.iter().find(|l| **l >= shape[0]) {
+        return Err(format!(
+            "--labels: there is no class {label}: `{name}` has {} scores",
+            shape[0]
+        ));
+    }
+    Ok((at, shape[0]))
+}
+
 /// Holds the one result that is a vector against the labels of the instances.
 ///
 /// # Errors
@@ -24,30 +58,11 @@ pub(crate) fn classify(
     labels: &[usize],
 ) -> Result<Classification, String> {
     let axes = usize::from(instances.is_some());
-    let scores = |r: &&Unpacked| {
-        r.value.shape.len() == axes + 1 && r.value.shape.last().is_some_and(|n| *n > 1)
-    };
-    let mut fitting = results.iter().filter(scores);
-    let (Some(result), None) = (fitting.next(), fitting.next()) else {
-        return Err(
-            "--labels takes a circuit with one result that is a vector of scores, one a class"
-                .to_owned(),
-        );
-    };
-    let classes = result.value.shape[axes];
-    let count = instances.unwrap_or(1);
-    if labels.len() != count {
-        return Err(format!(
-            "--labels: {} labels for {count} instances: give as many",
-            labels.len()
-        ));
-    }
-    if let Some(label) = labels.iter().find(|l| **l >= classes) {
-        return Err(format!(
-            "--labels: there is no class {label}: `{}` has {classes} scores",
-            result.name
-        ));
-    }
+    let shapes = results
+        .iter()
+        .map(|r| (r.name.as_str(), r.value.shape.get(axes..).unwrap_or(&[])));
+    let (at, classes) = scores(shapes, instances, labels)?;
+    let result = &results[at];
     let mut confusion = vec![vec![0; classes]; classes];
     for (row, &label) in result.value.data.chunks(classes).zip(labels) {
         // The first of equals, as numpy's argmax.

@@ -582,6 +582,15 @@ fn separate_parties_get_what_run_gets() {
     }
     let size = |name: &str| fs::metadata(place.path(name)).unwrap().len() as f64;
     assert!(size("in.half") < 0.6 * size("in"));
+    // What `run` says is what the files hold, but for their headers.
+    for (name, key) in [("in", "inputs"), ("out", "outputs")] {
+        let said = run["message_bytes"][key].as_f64().unwrap();
+        assert!(
+            (said..said + 4096.0).contains(&size(name)),
+            "{name}: {} bytes, {said} are said",
+            size(name)
+        );
+    }
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -1172,15 +1172,18 @@ impl<'a> Checker<'a> {
         let array = match crate::load::load(self.fs, &full, key, &limits) {
             Ok(array) => array,
             Err(error) => {
-                return Ok(self.report(
-                    Diagnostic::error(
-                        "E2003",
-                        span,
-                        format!("cannot load {}: {error}", full.display()),
-                        "loaded here",
-                    )
-                    .with_help("the path is relative to the file that holds the `load`"),
-                ));
+                let refusal = Diagnostic::error(
+                    "E2003",
+                    span,
+                    format!("cannot load {}: {error}", full.display()),
+                    "loaded here",
+                );
+                return Ok(self.report(match error {
+                    crate::load::LoadError::Io(_) => {
+                        refusal.with_help("the path is relative to the file that holds the `load`")
+                    }
+                    _ => refusal,
+                }));
             }
         };
         self.step(array.values.len() as u64 / 8, span)?;

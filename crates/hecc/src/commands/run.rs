@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 
 use super::compile::parameters;
 use crate::args::{Backend, Format, RunArgs};
-use crate::classify::{Classification, classify};
+use crate::classify::{Classification, classify, scores};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output::join;
 use crate::output::{self, Target};
@@ -123,6 +123,11 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     let instances = batches.instances;
     let labels = args.labels.as_deref().map(values::labels).transpose();
     let labels = labels.map_err(Failure::Input)?;
+    if let Some(labels) = &labels {
+        let results = program.circuit.meta.results.iter();
+        let shapes = results.map(|r| (r.name.as_str(), &r.shape[..]));
+        scores(shapes, instances, labels).map_err(Failure::Input)?;
+    }
     let targets = output::targets(&args.output, &result_ranks(program, instances))?;
 
     let fusion = match args.backend {
@@ -422,6 +427,19 @@ impl Summary<'_> {
         }
     }
 
+    /// Bytes of the encrypted inputs, public-key encryption, and of the encrypted results, all batches.
+    fn messages(&self) -> (u64, u64) {
+        let circuit = &self.program.circuit;
+        let bytes = |level| 2 * self.program.parameters.polynomial_bytes(level);
+        let inputs: u64 = circuit.inputs.iter().map(|i| bytes(i.level)).sum();
+        let outputs = circuit.outputs.iter();
+        let outputs: u64 = outputs
+            .map(|(id, ())| bytes(circuit.graph.ty(*id).level()))
+            .sum();
+        let batches = self.batches as u64;
+        (batches * inputs, batches * outputs)
+    }
+
     fn json(&self, outputs: Map<String, Value>) -> Value {
         let t = &self.computed.timings;
         let mut value = json!({
@@ -456,6 +474,13 @@ impl Summary<'_> {
                 map.insert(
                     "instances_per_second".to_owned(),
                     finite(n as f64 * 1e3 / t.evaluate),
+                );
+            }
+            if self.backend == Backend::Ckks {
+                let (sent, answered) = self.messages();
+                map.insert(
+                    "message_bytes".to_owned(),
+                    json!({ "inputs": sent, "outputs": answered }),
                 );
             }
             if let Some(p) = &self.predicted {
@@ -561,6 +586,12 @@ impl Summary<'_> {
                     output::bytes(p.memory)
                 ),
             ));
+        }
+        if self.backend == Backend::Ckks {
+            let (sent, answered) = self.messages();
+            let of = |bytes| output::bytes_of_instances(bytes, self.instances, 1);
+            facts.push(("sent", format!("{} in", of(sent))));
+            facts.push(("", format!("{} out", of(answered))));
         }
         facts.push((
             "memory",
