@@ -418,24 +418,18 @@ fn predictions_on_mnist_are_those_of_the_network_in_the_clear() {
     let labels = images.with_file_name("t10k-labels-idx1-ubyte.gz");
     let image = format!("image=@{}[0..64]/256", images.display());
     let labels = format!("{}[0..64]", labels.display());
-    let args = [
-        "run",
-        "circuits/cryptonets.hec",
-        "--circuit",
-        "batch",
-        "--backend",
-        "clear",
-    ];
-    let more = ["--format", "json", "--input", &image, "--labels", &labels];
-    let (code, out, err) = hecc(&root, &[&args[..], &more].concat());
-    assert_eq!(code, 0, "{err}");
-    let report: Value = serde_json::from_str(&out).unwrap();
-    for (i, row) in report["outputs"]["logits"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .enumerate()
-    {
-        assert_eq!(largest(row), usize::from(predictions[i]), "image {i}");
+    // one image in a slot, and two
+    for (circuit, complex) in [("batch", false), ("pairs", true)] {
+        let args = ["run", "circuits/cryptonets.hec", "--circuit", circuit];
+        let more = ["--format", "json", "--input", &image, "--labels", &labels];
+        let (code, out, err) = hecc(&root, &[&args[..], &["--backend", "clear"], &more].concat());
+        assert_eq!(code, 0, "{err}");
+        let report: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(report["params"]["complex"], complex, "{circuit}");
+        let rows = report["outputs"]["logits"].as_array().unwrap();
+        assert_eq!(rows.len(), 64);
+        for (i, row) in rows.iter().enumerate() {
+            assert_eq!(largest(row), usize::from(predictions[i]), "image {i}");
+        }
     }
 }
