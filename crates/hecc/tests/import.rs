@@ -137,7 +137,7 @@ fn wrong_flags_and_files_are_refused() {
     let model = models().join("network.onnx");
     let model = model.to_str().unwrap();
     for (args, text) in [
-        (vec!["junk.onnx", "--out", "."], "no valid ONNX model"),
+        (vec!["junk.onnx", "--out", "new"], "no valid ONNX model"),
         (vec!["m.tflite", "--out", "."], "the extension is unknown"),
         (vec!["none.onnx", "--out", "."], "cannot read none.onnx"),
         (vec![model, "--out", "x.txt"], "not .txt"),

@@ -44,6 +44,9 @@ fn network(args: &ImportArgs) -> Outcome {
     };
     let model = read(&args.file, onnx::MAX_BYTES)?;
     let imported = onnx::import(&model, &options).map_err(|e| failure(&args.file, &e))?;
+    if let Some(folder) = program.parent().filter(|p| !p.as_os_str().is_empty()) {
+        make_directory(folder).map_err(Failure::Input)?;
+    }
     let mut wrote = Vec::new();
     // The program last: it is of no use without its weights.
     if let Some(bytes) = &imported.weights {
@@ -81,9 +84,6 @@ fn targets(args: &ImportArgs, out: &Path) -> Outcome<(PathBuf, PathBuf)> {
                 path.display()
             )));
         }
-    }
-    if let Some(folder) = program.parent().filter(|p| !p.as_os_str().is_empty()) {
-        make_directory(folder).map_err(Failure::Input)?;
     }
     Ok((program, weights))
 }
