@@ -25,6 +25,9 @@ pub struct Prediction {
     pub encrypt: f64,
     /// Milliseconds of evaluation.
     pub evaluate: f64,
+    /// Milliseconds of it that go to memory that is touched for the first time: when another batch is
+    /// evaluated after the first, it uses the same again.
+    pub touched: f64,
     /// Milliseconds of evaluation if one thread did everything.
     pub work: f64,
     /// Milliseconds of the longest chain of operations, each on one thread.
@@ -132,6 +135,7 @@ pub fn predict(
         keygen: (ring.spread_over(key_time, threads) + own_keys) / 1e3,
         encrypt: many(circuit.inputs.len(), each) / 1e3,
         evaluate: (played.time + touched) / 1e3,
+        touched: touched / 1e3,
         work: durations.iter().sum::<f64>() / 1e3,
         critical_path: played.critical_path / 1e3,
         decrypt: many(circuit.outputs.len(), each_output) / 1e3,
@@ -459,7 +463,11 @@ impl Played {
                 let alone = durations[t as usize];
                 let busy = running.len() + 1 + ready.len() + sources.len();
                 let takes = if busy < threads || threads == 1 {
-                    costs.ring.spread_over(alone, threads)
+                    match task.work {
+                        // blocks of coefficients, none of which waits for another
+                        Work::Combinations => alone / threads as f64,
+                        _ => costs.ring.spread_over(alone, threads),
+                    }
                 } else {
                     alone * costs.ring.crowd
                 };

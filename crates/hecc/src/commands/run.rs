@@ -566,12 +566,15 @@ impl Summary<'_> {
             .collect();
         facts.push(("time", times.join(", ")));
         if let Some(p) = &self.predicted {
-            // of one batch; each takes as long
+            // of one batch; each takes as long, but that the first makes the buffers for all
             let batches = self.batches as f64;
             let phases = [
                 ("keygen", p.all.keygen),
                 ("encrypt", p.all.encrypt * batches),
-                ("evaluate", p.all.evaluate * batches),
+                (
+                    "evaluate",
+                    p.all.evaluate * batches - p.all.touched * (batches - 1.0),
+                ),
                 ("decrypt", p.all.decrypt * batches),
             ];
             let times: Vec<String> = phases
