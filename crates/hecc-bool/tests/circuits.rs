@@ -278,3 +278,69 @@ fn what_is_wrong_is_named_with_its_line() {
         assert!(found.contains(part), "no {part:?} in {found:?}");
     }
 }
+
+/// Damaged files are refused with a reason, or are circuits that keep their meaning: no crash.
+#[test]
+fn damaged_files_are_refused_or_keep_their_meaning() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../circuits/boolean");
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut below = |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % n.max(1) as u64) as usize
+    };
+    let (mut refused, mut read) = (0, 0);
+    for name in ["full_adder.aag", "decoder4.blif", "sorter4.eqn"] {
+        let whole = fs::read(folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        for round in 0..400 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + below(3) {
+                let (at, from) = (below(bytes.len()), below(whole.len()));
+                match below(5) {
+                    0 => bytes[at] = below(256) as u8,
+                    // what is there already is more likely to be read
+                    1 => bytes[at] = whole[from],
+                    2 => drop(bytes.remove(at)),
+                    3 => bytes.insert(at, whole[from]),
+                    _ => {
+                        let end = whole.len().min(from + 1 + below(12));
+                        bytes.splice(at..at, whole[from..end].iter().copied());
+                    }
+                }
+            }
+            if below(8) == 0 {
+                bytes.truncate(below(bytes.len()));
+            }
+            let text = String::from_utf8_lossy(&bytes);
+            let found = match name.rsplit('.').next() {
+                Some("eqn") => eqn::read(&text),
+                Some("blif") => blif::read(&text),
+                _ => aiger::read(&bytes),
+            };
+            match found {
+                Err(e) => {
+                    assert!(!e.to_string().is_empty());
+                    refused += 1;
+                }
+                Ok(network) if network.inputs.len() <= 10 && network.nodes().len() <= 100 => {
+                    read += 1;
+                    let better = optimize(&network)
+                        .unwrap_or_else(|e| panic!("{name}, round {round}: {e}\n{text}"))
+                        .network;
+                    assert_eq!(
+                        differ(&network, &better),
+                        None,
+                        "{name}, round {round}\n{text}"
+                    );
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+    // Neither side is empty.
+    assert!(
+        refused > 200 && read > 100,
+        "{refused} refused, {read} read"
+    );
+}
