@@ -307,6 +307,9 @@ pub fn compile_observed(
     options: &CompileOptions,
     observer: &mut dyn FnMut(&str, Stage<'_>),
 ) -> Result<Compiled, Vec<Diagnostic>> {
+    let mut options = options.clone();
+    options.passes.prices = pipeline::Prices::of(&options.cost);
+    let options = &options;
     if !options.unoptimized || options.passes.opt_level == 0 {
         return compile_beside(module, sources, options, observer, || None);
     }

@@ -51,6 +51,44 @@ pub struct Options {
     pub shallow: bool,
     /// Most nodes of the unrolled program.
     pub node_limit: usize,
+    /// What work takes, for the objectives that weigh it against levels.
+    pub prices: Prices,
+}
+
+/// Levels beyond which a price is not looked up but that of the last is taken.
+const PRICED_LEVELS: usize = 64;
+
+/// What a cost model says of an operation on a path of so many levels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prices {
+    threads: f64,
+    /// Microseconds of a key switch halfway up, by levels.
+    key_switch: [f64; PRICED_LEVELS],
+}
+
+impl Prices {
+    /// The prices of a model.
+    pub fn of(model: &CostModel) -> Prices {
+        let mut key_switch = [0.0; PRICED_LEVELS];
+        for (levels, price) in key_switch.iter_mut().enumerate() {
+            let (ring, special) = layout::ring_for(levels as u32, true);
+            let size = Switch {
+                // half of the levels are used up where an operation is, on average
+                limbs: (levels + 1).div_ceil(2),
+                special,
+                digit_limbs: special,
+            };
+            *price = model.ring(ring).key_switch(size);
+        }
+        Prices {
+            threads: f64::from(model.threads),
+            key_switch,
+        }
+    }
+
+    fn key_switch(&self, levels: u32) -> f64 {
+        self.key_switch[(levels as usize).min(PRICED_LEVELS - 1)]
+    }
 }
 
 impl Default for Options {
@@ -61,6 +99,7 @@ impl Default for Options {
             objective: Objective::Levels,
             shallow: true,
             node_limit: 1_000_000,
+            prices: Prices::of(CostModel::shipped()),
         }
     }
 }
@@ -422,42 +461,33 @@ impl Run<'_> {
 
 /// Whether `new` is no worse than `old` by the objective, and within the limit of work.
 fn better(options: &Options, context: &Context, new: Cost, old: Cost) -> bool {
+    let prices = &options.prices;
     let key = |c: Cost| {
         let (d, l) = (f64::from(c.depth), f64::from(c.levels));
         match options.objective {
             Objective::Depth => [d, l, c.work],
             Objective::Levels => [l, d, c.work],
-            Objective::Work => [c.work * at_levels(c.levels).0, l, d],
-            Objective::Time => {
-                let threads = f64::from(CostModel::shipped().threads);
-                [
-                    c.span.max(c.work / threads) * at_levels(c.levels).0,
-                    c.work,
-                    l,
-                ]
-            }
-            Objective::Bandwidth => {
-                let (time, bytes) = at_levels(c.levels);
-                [c.inputs * bytes, c.work * time, d]
-            }
+            Objective::Work => [c.work * prices.key_switch(c.levels), l, d],
+            Objective::Time => [
+                c.span.max(c.work / prices.threads) * prices.key_switch(c.levels),
+                c.work,
+                l,
+            ],
+            Objective::Bandwidth => [
+                c.inputs * input_bytes(c.levels),
+                c.work * prices.key_switch(c.levels),
+                d,
+            ],
         }
     };
     let (a, b) = (key(new), key(old));
     a <= b && (new.work <= context.work_limit || new.work <= old.work)
 }
 
-/// What an operation takes in a circuit of so many levels, and bytes of an encrypted input.
-fn at_levels(levels: u32) -> (f64, f64) {
-    let (ring, special) = layout::ring_for(levels, true);
-    let limbs = levels as usize + 1;
-    let size = Switch {
-        // half of the levels are used up where an operation is, on average
-        limbs: limbs.div_ceil(2),
-        special,
-        digit_limbs: special,
-    };
-    let time = CostModel::shipped().ring(ring).key_switch(size);
-    (time, (16 * limbs * ring.degree()) as f64)
+/// Bytes of an encrypted input of a circuit of so many levels.
+fn input_bytes(levels: u32) -> f64 {
+    let (ring, _) = layout::ring_for(levels, true);
+    (16 * (levels as usize + 1) * ring.degree()) as f64
 }
 
 impl fmt::Display for PassReport {
@@ -675,6 +705,47 @@ mod tests {
             }
         }
         assert!(gained > 50, "scans gained {gained} times");
+    }
+
+    #[test]
+    fn work_and_time_are_weighed_by_the_model_that_is_given() {
+        let circuit = |levels: u32, work: f64| Cost {
+            depth: levels,
+            levels,
+            work,
+            span: work / 2.0,
+            ..Cost::default()
+        };
+        // Fewer levels with more work against more levels with less.
+        let (few, many) = (circuit(3, 200.0), circuit(9, 100.0));
+        let context = Context {
+            options: Options::default(),
+            work_limit: f64::INFINITY,
+        };
+        let flat = Prices {
+            threads: 2.0,
+            key_switch: [1.0; PRICED_LEVELS],
+        };
+        let mut steep = flat;
+        for (levels, price) in steep.key_switch.iter_mut().enumerate() {
+            *price = levels as f64;
+        }
+        for objective in [Objective::Work, Objective::Time] {
+            let prefers_few = |prices: Prices| {
+                let options = Options {
+                    objective,
+                    prices,
+                    ..Options::default()
+                };
+                !better(&options, &context, many, few)
+            };
+            assert!(!prefers_few(flat), "{objective:?}");
+            assert!(prefers_few(steep), "{objective:?}");
+        }
+        // What ships is between, and its larger rings are dearer.
+        let shipped = Options::default().prices;
+        assert!(shipped.key_switch(20) > shipped.key_switch(3));
+        assert_eq!(shipped.key_switch(1000), shipped.key_switch(63));
     }
 
     #[test]
