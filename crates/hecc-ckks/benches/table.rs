@@ -227,6 +227,9 @@ fn main() {
         );
 
         let parallel = c.parallel(true);
+        let mut one_key = EvaluationKeyRequest::default();
+        one_key.apply_at(GaloisElement::rotation(RotationStep(1), log_n), top);
+        let mut key_randomness = Randomness::deterministic([4; 32]);
         let mut more_randomness = Randomness::deterministic([3; 32]);
         let mut rows: Vec<Row<'_>> = Vec::new();
         let mut row = |name, asked: [&'static str; 3], run| {
@@ -331,6 +334,14 @@ fn main() {
                     c.encrypt_symmetric(&plain, &secret, &mut more_randomness)
                         .expect("done"),
                 );
+            }),
+        );
+        row(
+            "a key for rotations",
+            ["", "", ""],
+            Box::new(|| {
+                let made = c.evaluation_keys(&secret, &one_key, &mut key_randomness);
+                black_box(made.expect("done"));
             }),
         );
         row(

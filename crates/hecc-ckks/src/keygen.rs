@@ -1,11 +1,16 @@
 //! Generation of keys.
 
 use hecc_params::{GaloisElement, Level};
+use std::collections::BTreeMap;
+
 use rand::Rng;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::context::Context;
-use crate::ring::kernels::{self, KeyRow};
+use crate::ring::automorphism::Permutation;
+use crate::ring::kernels::KeyRow;
+use crate::ring::kernels::chacha::Stream;
+use crate::ring::kernels::pack::pack;
 use crate::ring::{Coeff, Eval, Poly, sampling};
 use crate::{
     Error, EvaluationKeyRequest, EvaluationKeys, KeySwitchKey, PublicKey, Randomness, Result,
@@ -58,19 +63,22 @@ impl Context {
     /// Gaussian errors, one limb of i64.
     pub(crate) fn errors(&self, randomness: &mut Randomness) -> Poly<Coeff> {
         let mut sample: Poly<Coeff> = self.uninit(1);
-        sampling::gaussian(
-            self.path(),
-            &mut randomness.0,
-            bytemuck::cast_slice_mut(sample.words_mut()),
-        );
+        self.errors_to(&Zeroizing::new(new_seed(randomness)), 0, &mut sample);
         sample
+    }
+
+    /// The Gaussian errors that stream number `number` of a secret seed stands for.
+    fn errors_to(&self, seed: &[u8; 32], number: usize, out: &mut Poly<Coeff>) {
+        let stream = Stream::new(self.path(), seed, number as u64);
+        let out = bytemuck::cast_slice_mut(out.words_mut());
+        sampling::gaussian(self.path(), stream, out);
     }
 
     /// The polynomial that a public seed stands for: limb j is ChaCha20 stream j.
     pub(crate) fn expand_seed(&self, seed: &[u8; 32], limbs: usize) -> Poly<Eval> {
         let mut poly = self.uninit(limbs);
         self.each_limb(&mut poly, |j, limb| {
-            sampling::uniform(seed, j as u64, self.modulus(j), limb);
+            sampling::uniform(self.path(), seed, j as u64, self.modulus(j), limb);
         });
         poly
     }
@@ -107,13 +115,10 @@ impl Context {
         let mut e = self.errors(randomness);
         let mut b = self.enter_small(&e, a.limbs(), |j| j);
         e.wipe();
-        let mut product = self.uninit::<Eval>(1);
-        for j in 0..a.limbs() {
-            let m = self.modulus(j);
-            m.mul_to(product.words_mut(), a.limb(j), secret.poly.limb(j));
-            m.sub_assign(b.limb_mut(j), product.words());
-        }
-        product.wipe();
+        self.each_limb(&mut b, |j, limb| {
+            self.modulus(j)
+                .mul_sub_assign(limb, a.limb(j), secret.poly.limb(j));
+        });
         b
     }
 
@@ -144,77 +149,84 @@ impl Context {
                 return Err(Error::BadGaloisElement { element, two_n });
             }
         }
-        let all = self.primes().len();
-        let relinearization = request.relinearization.map(|level| {
-            let mut square: Poly<Eval> = self.uninit(all);
-            self.each_limb(&mut square, |j, limb| {
-                let s = secret.poly.limb(j);
-                self.modulus(j).mul_to(limb, s, s);
-            });
-            let key = self.switch_key(&secret.poly, &square, level, randomness);
-            square.wipe();
-            key
+        let elements = request.galois.iter().map(|(&e, &level)| (Some(e), level));
+        let mut jobs: Vec<Job> = request
+            .relinearization
+            .iter()
+            .map(|&level| (None, level))
+            .chain(elements)
+            .map(|(element, level)| Job {
+                element,
+                level,
+                seed: new_seed(randomness),
+                errors: Zeroizing::new(new_seed(randomness)),
+                key: None,
+            })
+            .collect();
+        self.each(jobs.iter_mut().collect(), |_, job| {
+            job.key = Some(self.switch_key(secret, job));
         });
-        let mut galois = std::collections::BTreeMap::new();
-        for (&element, &level) in &request.galois {
-            let inverse = inverse_element(element, n);
-            let permutation = self.permutation(inverse);
-            let mut under: Poly<Eval> = self.uninit(all);
-            self.each_limb(&mut under, |j, limb| {
-                permutation.apply(self.path(), limb, secret.poly.limb(j));
-            });
-            let key = self.switch_key(&under, &secret.poly, level, randomness);
-            under.wipe();
-            galois.insert(element, key);
-        }
-        Ok(EvaluationKeys {
-            relinearization,
-            galois,
+        let mut keys = EvaluationKeys {
+            relinearization: None,
+            galois: BTreeMap::new(),
             tag: self.tag(),
-        })
+        };
+        for job in jobs {
+            match (job.element, job.key) {
+                (Some(element), Some(key)) => drop(keys.galois.insert(element, key)),
+                (None, key) => keys.relinearization = key,
+                (Some(_), None) => {}
+            }
+        }
+        Ok(keys)
     }
 
-    /// The key that takes a product with `from` to a ciphertext under `under`.
-    fn switch_key(
-        &self,
-        under: &Poly<Eval>,
-        from: &Poly<Eval>,
-        level: Level,
-        randomness: &mut Randomness,
-    ) -> KeySwitchKey {
-        let seed = new_seed(randomness);
-        let digits = self.digits(level);
-        let mut key = self.blank_key(level, seed);
+    /// The key that takes c·s² to a ciphertext under s, or c·s to one under s(X^(1/g)).
+    fn switch_key(&self, secret: &SecretKey, job: &Job) -> KeySwitchKey {
+        let level = job.level;
         // One error per digit, the same integers modulo every prime.
-        let mut errors: Vec<Poly<Coeff>> = (0..digits).map(|_| self.errors(randomness)).collect();
-        let n = self.n();
+        let mut errors: Vec<Poly<Coeff>> =
+            (0..self.digits(level)).map(|_| self.uninit(1)).collect();
+        self.each(errors.iter_mut().collect(), |d, e| {
+            self.errors_to(&job.errors, d, e);
+        });
+        let permutation = job
+            .element
+            .map(|g| Permutation::new(self.n(), inverse_element(g, self.n())));
         let alpha = self.parameters().digit_limbs();
-        let rows = rows_mut(&mut key);
-        self.each(rows, |j, (row, bits)| {
-            let stride = 2 * digits * bits;
-            let prime = self.extended_prime(level, j);
+        let key = self.key_from(level, job.seed, |mut limb| {
+            let prime = limb.prime;
             let ntt = &self.primes()[prime];
             let m = &ntt.modulus;
-            let mut work: Poly<Eval> = self.uninit(2);
-            let (a, b) = work.words_mut().split_at_mut(n);
+            let mut work: Poly<Eval> = self.uninit(3);
+            let (a, rest) = work.words_mut().split_at_mut(self.n());
+            let (b, other) = rest.split_at_mut(self.n());
+            let s = secret.poly.limb(prime);
+            let (under, from) = match &permutation {
+                Some(permutation) => {
+                    permutation.apply(self.path(), other, s);
+                    (&*other, s)
+                }
+                None => {
+                    m.mul_to(other, s, s);
+                    (s, &*other)
+                }
+            };
             for (d, e) in errors.iter().enumerate() {
                 m.enter_signed_to(b, bytemuck::cast_slice(e.words()));
                 ntt.forward(b);
-                self.expand_half(&seed, d, prime, a);
-                m.mul_assign(a, under.limb(prime));
-                m.sub_assign(b, a);
+                limb.uniform(d, a);
+                m.mul_sub_assign(b, a, under);
                 if prime < self.chain() && prime / alpha == d {
                     // P·g_d is P modulo the primes of digit d and 0 modulo all others.
-                    let p = self
-                        .parameters()
-                        .p()
-                        .iter()
-                        .fold(m.enter(1), |acc, &p| m.mul(acc, m.enter(p)));
-                    m.mul_const_add_assign(b, from.limb(prime), p);
+                    let special = self.parameters().p().iter();
+                    let p = special.fold(m.enter(1), |acc, &p| m.mul(acc, m.enter(p)));
+                    m.mul_const_add_assign(b, from, p);
                 }
-                kernels::pack_half(row, bits, stride, 2 * d, b);
+                limb.put(d, b, a);
             }
-            work.wipe();
+            // What is left of b is public.
+            other.zeroize();
         });
         for e in &mut errors {
             e.wipe();
@@ -227,14 +239,13 @@ impl Context {
         level.limbs().div_ceil(self.parameters().digit_limbs())
     }
 
-    /// The uniform half of digit `digit` modulo prime `prime`.
-    fn expand_half(&self, seed: &[u8; 32], digit: usize, prime: usize, out: &mut [u64]) {
-        let stream = (digit * self.primes().len() + prime) as u64;
-        sampling::uniform(seed, stream, self.modulus(prime), out);
-    }
-
-    /// A key with its uniform halves in place and zeros in the others.
-    pub(crate) fn blank_key(&self, level: Level, seed: [u8; 32]) -> KeySwitchKey {
+    /// A key whose limbs are written by `fill`.
+    pub(crate) fn key_from(
+        &self,
+        level: Level,
+        seed: [u8; 32],
+        fill: impl Fn(KeyLimb<'_>) + Send + Sync,
+    ) -> KeySwitchKey {
         let n = self.n();
         let digits = self.digits(level);
         let limbs = level.limbs() + self.special();
@@ -248,41 +259,73 @@ impl Context {
             size += n / 8 * 2 * digits * width;
         }
         // A register may be read from where the last value begins.
-        let bytes = crate::ring::zeros(size + 64);
-        let mut key = KeySwitchKey {
+        let mut bytes = crate::ring::zeros(size + 64);
+        let mut rest = &mut bytes[..];
+        let mut all = Vec::with_capacity(limbs);
+        for (j, &bits) in bits.iter().enumerate() {
+            let (bytes, after) = rest.split_at_mut(n / 8 * 2 * digits * bits);
+            rest = after;
+            all.push(KeyLimb {
+                context: self,
+                seed: &seed,
+                number: j,
+                prime: self.extended_prime(level, j),
+                digits,
+                bits,
+                bytes,
+            });
+        }
+        self.each(all, |_, limb| fill(limb));
+        KeySwitchKey {
             bytes,
             offsets,
             bits,
             seed,
             level,
             digits,
-        };
-        self.each(rows_mut(&mut key), |j, (row, bits)| {
-            let prime = self.extended_prime(level, j);
-            let mut work: Poly<Eval> = self.uninit(1);
-            for d in 0..digits {
-                self.expand_half(&seed, d, prime, work.words_mut());
-                kernels::pack_half(row, bits, 2 * digits * bits, 2 * d + 1, work.words());
-            }
-        });
-        key
+        }
     }
 }
 
-/// The limbs of a key, with the bits of their values.
-pub(crate) fn rows_mut(key: &mut KeySwitchKey) -> Vec<(&mut [u8], usize)> {
-    let mut rest = &mut key.bytes[..];
-    let mut rows = Vec::with_capacity(key.bits.len());
-    for (j, &bits) in key.bits.iter().enumerate() {
-        let end = match key.offsets.get(j + 1) {
-            Some(next) => next - key.offsets[j],
-            None => rest.len() - 64,
-        };
-        let (row, after) = rest.split_at_mut(end);
-        rows.push((row, bits));
-        rest = after;
+/// A switching key that is to be made.
+struct Job {
+    /// None for relinearization.
+    element: Option<GaloisElement>,
+    level: Level,
+    /// Of the uniform halves; it is stored.
+    seed: [u8; 32],
+    /// Of the errors.
+    errors: Zeroizing<[u8; 32]>,
+    key: Option<KeySwitchKey>,
+}
+
+/// A limb of a switching key that is being written.
+pub(crate) struct KeyLimb<'a> {
+    context: &'a Context,
+    seed: &'a [u8; 32],
+    /// Which limb of the key.
+    pub(crate) number: usize,
+    pub(crate) prime: usize,
+    pub(crate) digits: usize,
+    bits: usize,
+    bytes: &'a mut [u8],
+}
+
+impl KeyLimb<'_> {
+    /// The uniform half of digit `digit`.
+    pub(crate) fn uniform(&self, digit: usize, out: &mut [u64]) {
+        let context = self.context;
+        let stream = (digit * context.primes().len() + self.prime) as u64;
+        let m = context.modulus(self.prime);
+        sampling::uniform(context.path(), self.seed, stream, m, out);
     }
-    rows
+
+    /// Writes both halves of digit `digit`.
+    pub(crate) fn put(&mut self, digit: usize, b: &[u64], a: &[u64]) {
+        let stride = 2 * self.digits * self.bits;
+        let bytes = &mut self.bytes[2 * digit * self.bits..];
+        pack(self.context.path(), bytes, self.bits, stride, &[b, a]);
+    }
 }
 
 fn new_seed(randomness: &mut Randomness) -> [u8; 32] {

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use aligned_vec::{AVec, RuntimeAlign};
 use hecc_params::{GaloisElement, Level};
 
 use crate::ring::kernels::KeyRow;
-use crate::ring::{Eval, Poly};
+use crate::ring::{Buffer, Eval, Poly};
 
 /// A uniformly random ternary secret. Wiped when dropped; `Debug` shows nothing of it.
 pub struct SecretKey {
@@ -44,7 +43,7 @@ pub struct PublicKey {
 #[derive(Clone, Debug)]
 pub struct KeySwitchKey {
     /// Limbs q_0 … q_level, p_0 …, one after the other, each packed as in [`KeyRow`].
-    pub(crate) bytes: AVec<u8, RuntimeAlign>,
+    pub(crate) bytes: Buffer<u8>,
     /// Where each limb begins.
     pub(crate) offsets: Vec<usize>,
     /// Bits of a value of each limb.

@@ -15,12 +15,12 @@
 //! every residue, and allocates nothing before the length is known to be right.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use hecc_params::{GaloisElement, Level, Scale};
 
 use crate::context::Context;
-use crate::keygen::rows_mut;
-use crate::ring::kernels::{pack_half, unpack_half};
+use crate::ring::kernels::pack::{pack, unpack};
 use crate::ring::modulus::Modulus;
 use crate::ring::{Eval, Poly};
 use crate::{
@@ -75,19 +75,15 @@ fn write_limb(context: &Context, prime: usize, limb: &[u64], out: &mut Vec<u8>) 
     let bits = bits(m);
     let mut plain: Poly<Eval> = context.uninit(1);
     m.mul_const_to(plain.words_mut(), limb, 1);
-    let mut buffer = 0u128;
-    let mut held = 0;
-    for &x in plain.words() {
-        buffer |= u128::from(x) << held;
-        held += bits;
-        if held >= 64 {
-            out.extend((buffer as u64).to_le_bytes());
-            buffer >>= 64;
-            held -= 64;
-        }
-    }
-    let rest = held.div_ceil(8);
-    out.extend(&(buffer as u64).to_le_bytes()[..rest]);
+    let start = out.len();
+    out.resize(start + limb_bytes(context, prime), 0);
+    pack(
+        context.path(),
+        &mut out[start..],
+        bits,
+        bits,
+        &[plain.words()],
+    );
     plain.wipe();
 }
 
@@ -179,9 +175,13 @@ impl<'a> Reader<'a> {
 
     /// Unpacks a limb and takes it to Montgomery form.
     fn limb(&mut self, context: &Context, prime: usize, out: &mut [u64]) -> Result<()> {
+        let bytes = self.take(limb_bytes(context, prime))?;
+        self.unpack(context, prime, bytes, out)
+    }
+
+    fn unpack(&self, context: &Context, prime: usize, bytes: &[u8], out: &mut [u64]) -> Result<()> {
         let m = context.modulus(prime);
         let bits = bits(m);
-        let bytes = self.take(limb_bytes(context, prime))?;
         let mask = (1u64 << bits) - 1;
         let mut buffer = 0u128;
         let mut held = 0;
@@ -360,7 +360,7 @@ fn write_switch_key(context: &Context, key: &KeySwitchKey, out: &mut Vec<u8>) {
         let prime = context.extended_prime(key.level, j);
         let mut half: Poly<Eval> = context.uninit(1);
         for digit in 0..key.digits {
-            unpack_half(&key.row(j), 2 * digit, half.words_mut());
+            unpack(&key.row(j), 2 * digit, half.words_mut());
             write_limb(context, prime, half.words(), out);
         }
     }
@@ -369,20 +369,30 @@ fn write_switch_key(context: &Context, key: &KeySwitchKey, out: &mut Vec<u8>) {
 fn read_switch_key(context: &Context, reader: &mut Reader<'_>) -> Result<KeySwitchKey> {
     let level = reader.level(context)?;
     let seed = reader.array()?;
-    if reader.bytes.len() < switch_key_bytes(context, level) - 36 {
-        return Err(reader.malformed("it ends too early"));
-    }
-    let mut key = context.blank_key(level, seed);
-    let digits = key.digits;
-    for (j, (row, bits)) in rows_mut(&mut key).into_iter().enumerate() {
-        let prime = context.extended_prime(level, j);
-        let mut half: Poly<Eval> = context.uninit(1);
-        for digit in 0..digits {
-            reader.limb(context, prime, half.words_mut())?;
-            pack_half(row, bits, 2 * digits * bits, 2 * digit, half.words());
+    let limbs = (0..level.limbs() + context.special())
+        .map(|j| {
+            let bytes = limb_bytes(context, context.extended_prime(level, j));
+            reader.take(bytes * context.digits(level))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let refused = Mutex::new(None);
+    let key = context.key_from(level, seed, |mut limb| {
+        let mut work: Poly<Eval> = context.uninit(2);
+        let (b, a) = work.words_mut().split_at_mut(context.n());
+        let bytes = limb_bytes(context, limb.prime);
+        for (digit, bytes) in limbs[limb.number].chunks(bytes).enumerate() {
+            if let Err(error) = reader.unpack(context, limb.prime, bytes, b) {
+                *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                return;
+            }
+            limb.uniform(digit, a);
+            limb.put(digit, b, a);
         }
+    });
+    match refused.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(key),
     }
-    Ok(key)
 }
 
 impl EvaluationKeys {

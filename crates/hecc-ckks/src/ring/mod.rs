@@ -13,4 +13,4 @@ mod scalar_ntt;
 mod tests;
 
 pub use poly::{Coeff, Domain, Eval, Poly};
-pub(crate) use pool::{Pool, zeros};
+pub(crate) use pool::{Buffer, Pool, zeros};

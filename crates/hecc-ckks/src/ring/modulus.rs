@@ -213,6 +213,10 @@ kernels! {
     fn mul_const_assign(a: &mut [u64], c: u64);
     /// acc += a·b/R
     fn mul_add_assign(acc: &mut [u64], a: &[u64], b: &[u64]);
+    /// acc −= a·b/R
+    fn mul_sub_assign(acc: &mut [u64], a: &[u64], b: &[u64]);
+    /// a mod q, for any words
+    fn reduce_assign(a: &mut [u64]);
     /// out = (x − t)·c/R
     fn sub_mul_const_to(out: &mut [u64], x: &[u64], t: &[u64], c: u64);
     /// acc += a·c/R

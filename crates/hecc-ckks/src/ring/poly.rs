@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use zeroize::Zeroize;
 
-use super::pool::{Pool, Words};
+use super::pool::{Pool, Words, zeros};
 
 /// Coefficients, in rising order.
 #[derive(Clone, Copy, Debug)]
@@ -106,13 +106,13 @@ impl<D: Domain> Poly<D> {
 
     /// Overwrites everything with zeros in a way that is not optimised away.
     pub(crate) fn wipe(&mut self) {
-        self.words.as_mut_slice().zeroize();
+        self.words.zeroize();
     }
 }
 
 impl<D: Domain> Drop for Poly<D> {
     fn drop(&mut self) {
-        let words = std::mem::replace(&mut self.words, Words::new(super::pool::ALIGN));
+        let words = std::mem::replace(&mut self.words, zeros(0));
         if self.n == self.pool.degree() {
             self.pool.give(words);
         } else {

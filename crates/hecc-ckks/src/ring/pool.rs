@@ -1,29 +1,66 @@
 //! Buffers that are used again, so that a steady state allocates nothing.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
-use aligned_vec::{AVec, RuntimeAlign};
-
 /// Alignment of every polynomial: a cache line, which is also an AVX-512 register.
-pub(crate) const ALIGN: usize = 64;
-
-pub(crate) type Words = AVec<u64, RuntimeAlign>;
+const ALIGN: usize = 64;
 
 /// Size of a huge page.
 const HUGE: usize = 1 << 21;
 
-/// `len` zeros, aligned to [`ALIGN`]. From 2 MiB on they are aligned to huge pages, which the system is
-/// asked to use: the polynomials and keys of a large ring are more memory than the processor's
+/// Numbers that begin at a multiple of [`ALIGN`] bytes. From 2 MiB on they begin at a huge page, which the
+/// system is asked to use: the polynomials and keys of a large ring are more memory than the processor's
 /// address caches cover in small pages.
-pub(crate) fn zeros<T: Clone + Default>(len: usize) -> AVec<T, RuntimeAlign> {
+pub(crate) struct Buffer<T> {
+    /// Memory that the system has just given is not written to make it zero.
+    memory: Vec<T>,
+    start: usize,
+    len: usize,
+}
+
+pub(crate) type Words = Buffer<u64>;
+
+/// `len` zeros.
+pub(crate) fn zeros<T: Clone + Default>(len: usize) -> Buffer<T> {
     let size = len * size_of::<T>();
     let align = if size >= HUGE { HUGE } else { ALIGN };
-    let mut out = AVec::with_capacity(align, len);
+    let slack = if len == 0 { 0 } else { align / size_of::<T>() };
+    let memory = vec![T::default(); len + slack];
+    let before = memory.as_ptr().addr().wrapping_neg() % align / size_of::<T>();
+    let start = before.min(slack);
+    let mut buffer = Buffer { memory, start, len };
     if size >= HUGE {
-        advise(out.as_mut_ptr(), size);
+        advise(buffer.as_mut_ptr(), size);
     }
-    out.resize(len, T::default());
-    out
+    buffer
+}
+
+impl<T> Deref for Buffer<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.memory[self.start..][..self.len]
+    }
+}
+
+impl<T> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.memory[self.start..][..self.len]
+    }
+}
+
+impl<T: Clone + Default> Clone for Buffer<T> {
+    fn clone(&self) -> Buffer<T> {
+        let mut copy = zeros(self.len);
+        copy.clone_from_slice(self);
+        copy
+    }
+}
+
+impl<T> std::fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Buffer({})", self.len)
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -3,11 +3,12 @@
 use std::sync::LazyLock;
 
 use hecc_params::ERROR_STDDEV;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroize;
 
 use super::kernels::Path;
+use super::kernels::chacha::{BATCH, BLOCK, Stream};
 use super::modulus::Modulus;
 
 /// Largest error: P(|e| > 30) < 2^-64 at σ = 3.2.
@@ -29,19 +30,19 @@ static THRESHOLDS: LazyLock<[u64; TAIL]> = LazyLock::new(|| {
 
 /// Discrete Gaussian errors of standard deviation 3.2, cut at ±30. Every sample takes the same
 /// comparisons with the whole table, whatever its value.
-pub(crate) fn gaussian(path: Path, generator: &mut ChaCha20Rng, out: &mut [i64]) {
-    generator.fill_bytes(bytemuck::cast_slice_mut(out));
+pub(crate) fn gaussian(path: Path, mut stream: Stream, out: &mut [i64]) {
     let thresholds = &*THRESHOLDS;
-    #[cfg(target_arch = "x86_64")]
-    if path == Path::Ifma {
-        for chunk in out.chunks_mut(CHUNK) {
-            simd::gaussian_chunk(chunk, thresholds);
+    for chunk in out.chunks_mut(BATCH) {
+        stream.fill(bytemuck::cast_slice_mut(chunk));
+        for chunk in chunk.chunks_mut(CHUNK) {
+            #[cfg(target_arch = "x86_64")]
+            if path == Path::Ifma {
+                simd::gaussian_chunk(chunk, thresholds);
+                continue;
+            }
+            let _ = path;
+            gaussian_chunk(chunk, thresholds);
         }
-        return;
-    }
-    let _ = path;
-    for chunk in out.chunks_mut(CHUNK) {
-        gaussian_chunk(chunk, thresholds);
     }
 }
 
@@ -105,16 +106,32 @@ pub(crate) fn ternary(generator: &mut ChaCha20Rng, out: &mut [i64]) {
 /// The uniform residues that a seed stands for: word i of ChaCha20 stream `stream`, or, where it is
 /// not below the largest multiple of q below 2^64, the next word after the first N that is; modulo q.
 /// The result is a residue in Montgomery form.
-pub(crate) fn uniform(seed: &[u8; 32], stream: u64, m: &Modulus, out: &mut [u64]) {
-    let mut generator = ChaCha20Rng::from_seed(*seed);
-    generator.set_stream(stream);
-    generator.fill_bytes(bytemuck::cast_slice_mut(out));
+pub(crate) fn uniform(path: Path, seed: &[u8; 32], stream: u64, m: &Modulus, out: &mut [u64]) {
+    let mut stream = Stream::new(path, seed, stream);
     let limit = (u64::MAX / m.q) * m.q;
-    for x in out.iter_mut() {
-        let mut word = u64::from_le(*x);
-        while word >= limit {
-            word = generator.next_u64();
+    let mut rejected = Vec::new();
+    for (number, words) in out.chunks_mut(BATCH).enumerate() {
+        stream.fill(words);
+        // Without a branch: rarely is one of them rejected.
+        if words.iter().fold(false, |any, &word| any | (word >= limit)) {
+            let places = words.iter().enumerate().filter(|(_, word)| **word >= limit);
+            rejected.extend(places.map(|(i, _)| number * BATCH + i));
         }
-        *x = m.reduce(word);
+        m.reduce_assign(words);
+    }
+    let mut more = [0; BLOCK];
+    let mut at = BLOCK;
+    for place in rejected {
+        out[place] = loop {
+            if at == BLOCK {
+                stream.fill(&mut more);
+                at = 0;
+            }
+            let word = more[at];
+            at += 1;
+            if word < limit {
+                break m.reduce(word);
+            }
+        };
     }
 }

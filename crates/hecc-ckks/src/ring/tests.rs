@@ -7,7 +7,8 @@ use rand_chacha::ChaCha20Rng;
 
 use super::automorphism::{Factor, Permutation};
 use super::basis::Converter;
-use super::kernels::{self, KeyRow, Path};
+use super::kernels::chacha::{BATCH, BLOCK, Stream};
+use super::kernels::{self, KeyRow, Path, pack};
 use super::modulus::{MAX_TERMS, Modulus};
 use super::ntt::Ntt;
 use super::sampling;
@@ -109,7 +110,14 @@ fn kernels_agree_on_all_paths() {
                     with(&|o| m.mul_const_to(o, &a, c));
                     with(&|o| m.mul_const_assign(o, c));
                     with(&|o| m.mul_add_assign(o, &a, &b));
+                    with(&|o| m.mul_sub_assign(o, &a, &b));
                     with(&|o| m.mul_const_add_assign(o, &a, c));
+                    with(&|o| {
+                        for (o, (&a, &b)) in o.iter_mut().zip(a.iter().zip(&b)) {
+                            *o = a.wrapping_mul(b).wrapping_sub(c);
+                        }
+                        m.reduce_assign(o);
+                    });
                     with(&|o| m.sub_mul_const_to(o, &a, &t, c));
                     with(&|o| {
                         let (mut d1, mut d2) = (d.clone(), d.clone());
@@ -160,7 +168,8 @@ fn kernels_agree_on_all_paths() {
                         let mut bytes = vec![0; n / 8 * stride + 64];
                         for half in 0..2 * terms {
                             let x = if half % 3 == 0 { &b } else { &t };
-                            kernels::pack_half(&mut bytes, bits, stride, half, x);
+                            let path = Path::detect(false);
+                            pack::pack(path, &mut bytes[half * bits..], bits, stride, &[x]);
                         }
                         let key = KeyRow {
                             bytes: &bytes,
@@ -168,7 +177,7 @@ fn kernels_agree_on_all_paths() {
                             stride,
                         };
                         let mut back = vec![0; n];
-                        kernels::unpack_half(&key, 2 * terms - 1, &mut back);
+                        pack::unpack(&key, 2 * terms - 1, &mut back);
                         assert_eq!(&back, if (2 * terms - 1) % 3 == 0 { &b } else { &t });
                         for c in [&[][..], &[&b[..]], &[&b[..], &t[..]]] {
                             with(&|o| {
@@ -518,12 +527,10 @@ fn samplers_have_their_moments() {
         (mean, square, fourth)
     };
     let mut same = vec![0i64; 1 << 17];
-    sampling::gaussian(
-        Path::Portable,
-        &mut ChaCha20Rng::seed_from_u64(11),
-        &mut same,
-    );
-    sampling::gaussian(Path::detect(false), &mut generator, &mut x);
+    let stream = |path| Stream::new(path, &[11; 32], 3);
+    sampling::gaussian(Path::Portable, stream(Path::Portable), &mut same);
+    let path = Path::detect(false);
+    sampling::gaussian(path, stream(path), &mut x);
     assert!(x == same);
     let (mean, square, fourth) = moments(&x);
     assert!(mean.abs() < 0.05, "{mean}");
@@ -537,17 +544,79 @@ fn samplers_have_their_moments() {
     let (mean, square, _) = moments(&x);
     assert!(mean.abs() < 0.01 && (square - 2.0 / 3.0).abs() < 0.01);
     for q in primes() {
-        let m = Modulus::new(q, Path::Portable);
-        let mut u = vec![0; 1 << 14];
-        sampling::uniform(&[4; 32], 9, &m, &mut u);
+        let uniform = |path, stream| {
+            let mut u = vec![0; 1 << 14];
+            sampling::uniform(path, &[4; 32], stream, &Modulus::new(q, path), &mut u);
+            u
+        };
+        let u = uniform(Path::Portable, 9);
         assert!(u.iter().all(|&x| x < q));
         let mean = u.iter().map(|&x| x as f64 / q as f64).sum::<f64>() / u.len() as f64;
         assert!((mean - 0.5).abs() < 0.01, "{mean} modulo {q}");
-        let mut again = vec![0; 1 << 14];
-        sampling::uniform(&[4; 32], 9, &m, &mut again);
-        assert_eq!(u, again);
-        sampling::uniform(&[4; 32], 10, &m, &mut again);
-        assert_ne!(u, again);
+        assert!(u == uniform(path, 9));
+        assert!(u != uniform(path, 10));
+        // As documented, word by word.
+        let mut generator = ChaCha20Rng::from_seed([4; 32]);
+        generator.set_stream(9);
+        let mut words: Vec<u64> = (0..1 << 14).map(|_| generator.next_u64()).collect();
+        let limit = u64::MAX / q * q;
+        for word in &mut words {
+            while *word >= limit {
+                *word = generator.next_u64();
+            }
+            *word %= q;
+        }
+        assert!(u == words, "modulo {q}");
+    }
+}
+
+#[test]
+fn streams_are_chacha20() {
+    for (key, number) in [([0; 32], 0), ([7; 32], u64::MAX - 5)] {
+        let mut generator = ChaCha20Rng::from_seed(key);
+        generator.set_stream(number);
+        for path in [Path::Portable, Path::detect(false)] {
+            generator.set_word_pos(0);
+            let mut stream = Stream::new(path, &key, number);
+            // Whole batches, and blocks that are no whole batch.
+            for len in [2 * BATCH, BLOCK, BATCH + 3 * BLOCK, BATCH] {
+                let mut words = vec![0; len];
+                stream.fill(&mut words);
+                assert!(words.iter().all(|&w| w == generator.next_u64()));
+            }
+        }
+    }
+}
+
+#[test]
+fn packed_residues_agree() {
+    let mut generator = ChaCha20Rng::seed_from_u64(6);
+    for bits in (9..=57).chain([61, 64]) {
+        let mask = u64::MAX >> (64 - bits);
+        let limbs: [Vec<u64>; 3] =
+            std::array::from_fn(|_| (0..64).map(|_| generator.next_u64() & mask).collect());
+        let limbs: Vec<&[u64]> = limbs.iter().map(Vec::as_slice).collect();
+        let stride = 4 * bits;
+        let packed = [Path::Portable, Path::detect(false)].map(|path| {
+            let mut out = vec![0xa5; 8 * stride + 64];
+            pack::pack(path, &mut out, bits, stride, &limbs);
+            out
+        });
+        assert!(packed[0] == packed[1], "{bits} bits");
+        if bits <= 57 || bits == 64 {
+            let (bytes, mut x) = (&packed[0][..], vec![0; 64]);
+            for (number, limb) in limbs.iter().enumerate() {
+                let row = KeyRow {
+                    bytes,
+                    bits,
+                    stride,
+                };
+                pack::unpack(&row, number, &mut x);
+                assert!(x == *limb, "{bits} bits");
+            }
+        }
+        // What lies between the strides is left alone.
+        assert!(packed[0][3 * bits..4 * bits].iter().all(|&b| b == 0xa5));
     }
 }
 

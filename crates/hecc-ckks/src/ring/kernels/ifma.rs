@@ -207,6 +207,15 @@ define! {
     fn mul_add_assign(m, acc: &mut [u64], a: &[u64], b: &[u64]) {
         map!(m, k, acc = |s; x = a, y = b| add1(k, s, mul1(k, x, y)))
     }
+    fn mul_sub_assign(m, acc: &mut [u64], a: &[u64], b: &[u64]) {
+        map!(m, k, acc = |s; x = a, y = b| sub1(k, s, mul1(k, x, y)))
+    }
+    fn reduce_assign(m, a: &mut [u64]) {
+        // ⌊x/2^52⌋ is below 2^12, and every prime is above: x/R, and then times R²/R.
+        assert!(m.q > 1 << 12);
+        let r2 = _mm512_set1_epi64(m.r2 as i64);
+        map!(m, k, a = |x; | mul1(k, reduce_no_carry(k, x, _mm512_srli_epi64::<52>(x)), r2))
+    }
     fn mul_const_add_assign(m, acc: &mut [u64], a: &[u64], c: u64) {
         let c = _mm512_set1_epi64(c as i64);
         map!(m, k, acc = |s; x = a| add1(k, s, mul1(k, x, c)))

@@ -3,10 +3,12 @@
 //! Every kernel gives canonical residues from canonical residues, so that all paths agree bit for
 //! bit. All slices of a call have one length, a multiple of 8.
 
+pub(crate) mod chacha;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod ifma;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod ntt;
+pub(crate) mod pack;
 pub(crate) mod portable;
 
 /// Which kernels a modulus takes.
@@ -103,33 +105,6 @@ impl<'a> KeyRow<'a> {
         } else {
             word & ((1 << self.bits) - 1)
         }
-    }
-}
-
-/// Packs a limb as half number `half` of a row.
-pub(crate) fn pack_half(bytes: &mut [u8], bits: usize, stride: usize, half: usize, x: &[u64]) {
-    for (eight, x) in x.chunks_exact(8).enumerate() {
-        let at = eight * stride + half * bits;
-        let out = &mut bytes[at..at + bits];
-        let (mut buffer, mut held) = (0u128, 0);
-        let mut place = 0;
-        for &x in x {
-            buffer |= u128::from(x) << held;
-            held += bits;
-            while held >= 8 {
-                out[place] = buffer as u8;
-                place += 1;
-                buffer >>= 8;
-                held -= 8;
-            }
-        }
-    }
-}
-
-/// Takes what [`pack_half`] put.
-pub(crate) fn unpack_half(row: &KeyRow<'_>, half: usize, x: &mut [u64]) {
-    for (i, x) in x.iter_mut().enumerate() {
-        *x = row.value(i, half);
     }
 }
 

@@ -97,6 +97,16 @@ define! {
             *acc = m.add(*acc, m.mul(a, b));
         }
     }
+    fn mul_sub_assign(m, acc: &mut [u64], a: &[u64], b: &[u64]) {
+        for ((acc, &a), &b) in acc.iter_mut().zip(a).zip(b) {
+            *acc = m.sub(*acc, m.mul(a, b));
+        }
+    }
+    fn reduce_assign(m, a: &mut [u64]) {
+        for a in a.iter_mut() {
+            *a = m.reduce(*a);
+        }
+    }
     fn mul_const_add_assign(m, acc: &mut [u64], a: &[u64], c: u64) {
         for (acc, &a) in acc.iter_mut().zip(a) {
             *acc = m.add(*acc, m.mul(a, c));
