@@ -2,6 +2,7 @@
 
 use hecc_params::{GaloisElement, Level};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use rand::Rng;
 use zeroize::{Zeroize, Zeroizing};
@@ -9,9 +10,10 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::context::Context;
 use crate::ring::automorphism::Permutation;
 use crate::ring::kernels::KeyRow;
-use crate::ring::kernels::chacha::Stream;
+use crate::ring::kernels::chacha::{BATCH, Stream};
 use crate::ring::kernels::pack::pack;
-use crate::ring::{Coeff, Eval, Poly, sampling};
+use crate::ring::sampling::{self, Uniform};
+use crate::ring::{Coeff, Eval, Poly};
 use crate::{
     Error, EvaluationKeyRequest, EvaluationKeys, KeySwitchKey, PublicKey, Randomness, Result,
     SecretKey,
@@ -194,13 +196,16 @@ impl Context {
             .element
             .map(|g| Permutation::new(self.n(), inverse_element(g, self.n())));
         let alpha = self.parameters().digit_limbs();
-        let key = self.key_from(level, job.seed, |mut limb| {
+        let key = self.key_from(level, job.seed, |limb| {
             let prime = limb.prime;
             let ntt = &self.primes()[prime];
             let m = &ntt.modulus;
-            let mut work: Poly<Eval> = self.uninit(3);
-            let (a, rest) = work.words_mut().split_at_mut(self.n());
-            let (b, other) = rest.split_at_mut(self.n());
+            let mut work: Poly<Eval> = self.uninit(errors.len() + 1);
+            let (other, halves) = work.words_mut().split_at_mut(self.n());
+            for (e, b) in errors.iter().zip(halves.chunks_exact_mut(self.n())) {
+                m.enter_signed_to(b, bytemuck::cast_slice(e.words()));
+                ntt.forward(b);
+            }
             let s = secret.poly.limb(prime);
             let (under, from) = match &permutation {
                 Some(permutation) => {
@@ -212,20 +217,17 @@ impl Context {
                     (s, &*other)
                 }
             };
-            for (d, e) in errors.iter().enumerate() {
-                m.enter_signed_to(b, bytemuck::cast_slice(e.words()));
-                ntt.forward(b);
-                limb.uniform(d, a);
-                m.mul_sub_assign(b, a, under);
-                if prime < self.chain() && prime / alpha == d {
-                    // P·g_d is P modulo the primes of digit d and 0 modulo all others.
-                    let special = self.parameters().p().iter();
-                    let p = special.fold(m.enter(1), |acc, &p| m.mul(acc, m.enter(p)));
-                    m.mul_const_add_assign(b, from, p);
+            // P·g_d is P modulo the primes of digit d and 0 modulo all others.
+            let special = self.parameters().p().iter();
+            let p = special.fold(m.enter(1), |acc, &p| m.mul(acc, m.enter(p)));
+            let own = (prime < self.chain()).then_some(prime / alpha);
+            limb.write(halves, |d, block, b, a| {
+                m.mul_sub_assign(b, a, &under[block.clone()]);
+                if own == Some(d) {
+                    m.mul_const_add_assign(b, &from[block], p);
                 }
-                limb.put(d, b, a);
-            }
-            // What is left of b is public.
+            });
+            // What is left of the halves is public.
             other.zeroize();
         });
         for e in &mut errors {
@@ -311,20 +313,38 @@ pub(crate) struct KeyLimb<'a> {
     bytes: &'a mut [u8],
 }
 
-impl KeyLimb<'_> {
-    /// The uniform half of digit `digit`.
-    pub(crate) fn uniform(&self, digit: usize, out: &mut [u64]) {
-        let context = self.context;
-        let stream = (digit * context.primes().len() + self.prime) as u64;
-        let m = context.modulus(self.prime);
-        sampling::uniform(context.path(), self.seed, stream, m, out);
-    }
+/// Coefficients of which all digits are written before the next: a part of a limb that stays in the first
+/// cache.
+const PART: usize = 2 * BATCH;
 
-    /// Writes both halves of digit `digit`.
-    pub(crate) fn put(&mut self, digit: usize, b: &[u64], a: &[u64]) {
+impl KeyLimb<'_> {
+    /// Writes both halves of every digit, block after block of coefficients: `halves` are the first ones as they
+    /// are before `mask(digit, block, first half there, uniform half there)`.
+    pub(crate) fn write(
+        self,
+        halves: &mut [u64],
+        mask: impl Fn(usize, Range<usize>, &mut [u64], &[u64]),
+    ) {
+        let (path, n) = (self.context.path(), self.context.n());
+        let m = self.context.modulus(self.prime);
+        let primes = self.context.primes().len();
         let stride = 2 * self.digits * self.bits;
-        let bytes = &mut self.bytes[2 * digit * self.bits..];
-        pack(self.context.path(), bytes, self.bits, stride, &[b, a]);
+        let mut uniform: Vec<Uniform<'_>> = (0..self.digits)
+            .map(|d| Uniform::new(path, self.seed, (d * primes + self.prime) as u64, m, n))
+            .collect();
+        let mut a = [0; PART];
+        for start in (0..n).step_by(PART) {
+            let block = start..(start + PART).min(n);
+            let bytes = &mut self.bytes[start / 8 * stride..];
+            let a = &mut a[..block.len()];
+            for (d, (uniform, b)) in uniform.iter_mut().zip(halves.chunks_mut(n)).enumerate() {
+                let b = &mut b[block.clone()];
+                uniform.fill(a);
+                mask(d, block.clone(), b, a);
+                let at = 2 * d * self.bits;
+                pack(path, &mut bytes[at..], self.bits, stride, &[b, a]);
+            }
+        }
     }
 }
 

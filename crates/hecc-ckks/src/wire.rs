@@ -376,18 +376,16 @@ fn read_switch_key(context: &Context, reader: &mut Reader<'_>) -> Result<KeySwit
         })
         .collect::<Result<Vec<_>>>()?;
     let refused = Mutex::new(None);
-    let key = context.key_from(level, seed, |mut limb| {
-        let mut work: Poly<Eval> = context.uninit(2);
-        let (b, a) = work.words_mut().split_at_mut(context.n());
-        let bytes = limb_bytes(context, limb.prime);
-        for (digit, bytes) in limbs[limb.number].chunks(bytes).enumerate() {
-            if let Err(error) = reader.unpack(context, limb.prime, bytes, b) {
+    let key = context.key_from(level, seed, |limb| {
+        let mut halves: Poly<Eval> = context.uninit(limb.digits);
+        let bytes = limbs[limb.number].chunks(limb_bytes(context, limb.prime));
+        for (bytes, half) in bytes.zip(halves.words_mut().chunks_mut(context.n())) {
+            if let Err(error) = reader.unpack(context, limb.prime, bytes, half) {
                 *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 return;
             }
-            limb.uniform(digit, a);
-            limb.put(digit, b, a);
         }
+        limb.write(halves.words_mut(), |_, _, _, _| {});
     });
     match refused.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),

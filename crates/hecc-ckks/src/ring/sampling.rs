@@ -107,31 +107,64 @@ pub(crate) fn ternary(generator: &mut ChaCha20Rng, out: &mut [i64]) {
 /// not below the largest multiple of q below 2^64, the next word after the first N that is; modulo q.
 /// The result is a residue in Montgomery form.
 pub(crate) fn uniform(path: Path, seed: &[u8; 32], stream: u64, m: &Modulus, out: &mut [u64]) {
-    let mut stream = Stream::new(path, seed, stream);
-    let limit = (u64::MAX / m.q) * m.q;
-    let mut rejected = Vec::new();
-    for (number, words) in out.chunks_mut(BATCH).enumerate() {
-        stream.fill(words);
-        // Without a branch: rarely is one of them rejected.
-        if words.iter().fold(false, |any, &word| any | (word >= limit)) {
-            let places = words.iter().enumerate().filter(|(_, word)| **word >= limit);
-            rejected.extend(places.map(|(i, _)| number * BATCH + i));
-        }
-        m.reduce_assign(words);
+    let mut residues = Uniform::new(path, seed, stream, m, out.len());
+    for part in out.chunks_mut(BATCH) {
+        residues.fill(part);
     }
-    let mut more = [0; BLOCK];
-    let mut at = BLOCK;
-    for place in rejected {
-        out[place] = loop {
-            if at == BLOCK {
-                stream.fill(&mut more);
-                at = 0;
+}
+
+/// The residues of [`uniform`], part by part.
+pub(crate) struct Uniform<'a> {
+    m: &'a Modulus,
+    stream: Stream,
+    /// The words after the first N.
+    rest: Stream,
+    more: [u64; BLOCK],
+    at: usize,
+    limit: u64,
+}
+
+impl<'a> Uniform<'a> {
+    pub(crate) fn new(
+        path: Path,
+        seed: &[u8; 32],
+        stream: u64,
+        m: &'a Modulus,
+        n: usize,
+    ) -> Uniform<'a> {
+        let mut rest = Stream::new(path, seed, stream);
+        rest.skip(n);
+        Uniform {
+            m,
+            stream: Stream::new(path, seed, stream),
+            rest,
+            more: [0; BLOCK],
+            at: BLOCK,
+            limit: (u64::MAX / m.q) * m.q,
+        }
+    }
+
+    /// The next residues; as many as a multiple of [`BLOCK`].
+    pub(crate) fn fill(&mut self, out: &mut [u64]) {
+        self.stream.fill(out);
+        let limit = self.limit;
+        // Without a branch: rarely is one of them rejected.
+        if out.iter().fold(false, |any, &word| any | (word >= limit)) {
+            for word in out.iter_mut() {
+                while *word >= limit {
+                    *word = self.more();
+                }
             }
-            let word = more[at];
-            at += 1;
-            if word < limit {
-                break m.reduce(word);
-            }
-        };
+        }
+        self.m.reduce_assign(out);
+    }
+
+    fn more(&mut self) -> u64 {
+        if self.at == BLOCK {
+            self.rest.fill(&mut self.more);
+            self.at = 0;
+        }
+        self.at += 1;
+        self.more[self.at - 1]
     }
 }

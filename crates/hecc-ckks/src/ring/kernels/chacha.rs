@@ -31,13 +31,23 @@ impl Stream {
         }
     }
 
-    /// The next words: whole blocks of [`BLOCK`], of which a stream has 2^32.
-    pub(crate) fn fill(&mut self, out: &mut [u64]) {
-        assert!(out.len().is_multiple_of(BLOCK), "blocks are not divided");
-        let end = u32::try_from(out.len() / BLOCK)
+    /// Leaves out `words` of the words that are next, whole blocks.
+    pub(crate) fn skip(&mut self, words: usize) {
+        self.block = self.after(words);
+    }
+
+    /// The block after the next so many words.
+    fn after(&self, words: usize) -> u32 {
+        assert!(words.is_multiple_of(BLOCK), "blocks are not divided");
+        u32::try_from(words / BLOCK)
             .ok()
             .and_then(|blocks| self.block.checked_add(blocks))
-            .expect("streams are shorter than 2^32 blocks");
+            .expect("streams are shorter than 2^32 blocks")
+    }
+
+    /// The next words: whole blocks of [`BLOCK`], of which a stream has 2^32.
+    pub(crate) fn fill(&mut self, out: &mut [u64]) {
+        let end = self.after(out.len());
         #[cfg(target_arch = "x86_64")]
         if self.path == Path::Ifma {
             let mut batches = out.chunks_exact_mut(BATCH);
@@ -102,26 +112,26 @@ mod avx512 {
         zeroize::Zeroize::zeroize(&mut state);
     }
 
-    /// A column or diagonal round on four quadruples of rows.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn quarters(v: &mut [__m512i; 16], rows: [[usize; 4]; 4]) {
-        for [a, b, _, d] in rows {
-            v[a] = _mm512_add_epi32(v[a], v[b]);
-            v[d] = _mm512_rol_epi32::<16>(_mm512_xor_si512(v[d], v[a]));
-        }
-        for [_, b, c, d] in rows {
-            v[c] = _mm512_add_epi32(v[c], v[d]);
-            v[b] = _mm512_rol_epi32::<12>(_mm512_xor_si512(v[b], v[c]));
-        }
-        for [a, b, _, d] in rows {
-            v[a] = _mm512_add_epi32(v[a], v[b]);
-            v[d] = _mm512_rol_epi32::<8>(_mm512_xor_si512(v[d], v[a]));
-        }
-        for [_, b, c, d] in rows {
-            v[c] = _mm512_add_epi32(v[c], v[d]);
-            v[b] = _mm512_rol_epi32::<7>(_mm512_xor_si512(v[b], v[c]));
-        }
+    /// Four quarter rounds, on four quadruples of rows. A macro, so that all rows stay in registers.
+    macro_rules! quarters {
+        ($v:ident, $([$a:literal $b:literal $c:literal $d:literal])*) => {
+            $(
+                $v[$a] = _mm512_add_epi32($v[$a], $v[$b]);
+                $v[$d] = _mm512_rol_epi32::<16>(_mm512_xor_si512($v[$d], $v[$a]));
+            )*
+            $(
+                $v[$c] = _mm512_add_epi32($v[$c], $v[$d]);
+                $v[$b] = _mm512_rol_epi32::<12>(_mm512_xor_si512($v[$b], $v[$c]));
+            )*
+            $(
+                $v[$a] = _mm512_add_epi32($v[$a], $v[$b]);
+                $v[$d] = _mm512_rol_epi32::<8>(_mm512_xor_si512($v[$d], $v[$a]));
+            )*
+            $(
+                $v[$c] = _mm512_add_epi32($v[$c], $v[$d]);
+                $v[$b] = _mm512_rol_epi32::<7>(_mm512_xor_si512($v[$b], $v[$c]));
+            )*
+        };
     }
 
     /// # Safety
@@ -140,14 +150,8 @@ mod avx512 {
         };
         let mut v: [__m512i; 16] = std::array::from_fn(start);
         for _ in 0..10 {
-            quarters(
-                &mut v,
-                [[0, 4, 8, 12], [1, 5, 9, 13], [2, 6, 10, 14], [3, 7, 11, 15]],
-            );
-            quarters(
-                &mut v,
-                [[0, 5, 10, 15], [1, 6, 11, 12], [2, 7, 8, 13], [3, 4, 9, 14]],
-            );
+            quarters!(v, [0 4 8 12] [1 5 9 13] [2 6 10 14] [3 7 11 15]);
+            quarters!(v, [0 5 10 15] [1 6 11 12] [2 7 8 13] [3 4 9 14]);
         }
         for (i, v) in v.iter_mut().enumerate() {
             *v = _mm512_add_epi32(*v, start(i));
@@ -165,7 +169,7 @@ mod avx512 {
             ]
         });
         for m in 0..4 {
-            let [a, b, c, d] = [four[0][m], four[1][m], four[2][m], four[3][m]];
+            let [a, b, c, d] = four.map(|of| of[m]);
             let even = (
                 _mm512_shuffle_i32x4::<0x88>(a, b),
                 _mm512_shuffle_i32x4::<0x88>(c, d),
