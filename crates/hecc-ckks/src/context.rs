@@ -183,7 +183,7 @@ impl Context {
         let tag = u64::from_le_bytes(std::array::from_fn(|i| digest[i]));
         // Idle buffers were live before, so that keeping them does not raise the peak; the bound is for
         // processes that do something else afterwards.
-        let pool = Pool::new(n, (POOL_WORDS / n).max(24 * primes.len()));
+        let pool = Pool::new(POOL_WORDS);
         let embedding = Embedding::new(parameters.log_n());
         Ok(Context {
             parallel: options.parallel,
@@ -319,7 +319,7 @@ impl Context {
 
     /// A polynomial of `n` values a limb, fewer than the ring has.
     pub(crate) fn short<D: Domain>(&self, n: usize, limbs: usize) -> Poly<D> {
-        Poly::short(&self.inner.pool, n, limbs)
+        Poly::uninit(&self.inner.pool, n, limbs)
     }
 
     pub(crate) fn zeros(&self, limbs: usize) -> Poly<Eval> {

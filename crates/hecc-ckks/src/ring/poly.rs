@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use zeroize::Zeroize;
 
-use super::pool::{Pool, Words, zeros};
+use super::pool::{Pool, Words};
 
 /// Coefficients, in rising order.
 #[derive(Clone, Copy, Debug)]
@@ -48,22 +48,10 @@ pub struct Poly<D: Domain> {
 }
 
 impl<D: Domain> Poly<D> {
-    /// A polynomial with anything in it.
+    /// A polynomial of `n` values a limb, the ring's degree or fewer, with anything in it.
     pub(crate) fn uninit(pool: &Pool, n: usize, limbs: usize) -> Poly<D> {
         Poly {
-            words: pool.take(limbs),
-            n,
-            limbs,
-            pool: pool.clone(),
-            domain: PhantomData,
-        }
-    }
-
-    /// A polynomial of `n` values a limb, fewer than the ring has, with zeros in it. Its buffer is of its
-    /// own.
-    pub(crate) fn short(pool: &Pool, n: usize, limbs: usize) -> Poly<D> {
-        Poly {
-            words: pool.apart(n * limbs),
+            words: pool.take(n * limbs),
             n,
             limbs,
             pool: pool.clone(),
@@ -91,17 +79,19 @@ impl<D: Domain> Poly<D> {
     }
 
     pub(crate) fn words(&self) -> &[u64] {
-        &self.words[..self.limbs * self.n]
+        &self.words
     }
 
     pub(crate) fn words_mut(&mut self) -> &mut [u64] {
-        let len = self.limbs * self.n;
-        &mut self.words[..len]
+        &mut self.words
     }
 
-    /// Forgets the limbs from `limbs` on. The buffer keeps its size until it is dropped.
+    /// Forgets the limbs from `limbs` on.
     pub(crate) fn truncate(&mut self, limbs: usize) {
-        self.limbs = self.limbs.min(limbs);
+        if limbs < self.limbs {
+            self.limbs = limbs;
+            self.pool.cut(&mut self.words, limbs * self.n);
+        }
     }
 
     /// Overwrites everything with zeros in a way that is not optimised away.
@@ -112,22 +102,14 @@ impl<D: Domain> Poly<D> {
 
 impl<D: Domain> Drop for Poly<D> {
     fn drop(&mut self) {
-        let words = std::mem::replace(&mut self.words, zeros(0));
-        if self.n == self.pool.degree() {
-            self.pool.give(words);
-        } else {
-            self.pool.discard(words);
-        }
+        self.pool
+            .give(std::mem::replace(&mut self.words, Words::none()));
     }
 }
 
 impl<D: Domain> Clone for Poly<D> {
     fn clone(&self) -> Self {
-        let mut copy = if self.n == self.pool.degree() {
-            Poly::uninit(&self.pool, self.n, self.limbs)
-        } else {
-            Poly::short(&self.pool, self.n, self.limbs)
-        };
+        let mut copy = Poly::uninit(&self.pool, self.n, self.limbs);
         copy.words_mut().copy_from_slice(self.words());
         copy
     }

@@ -1,4 +1,4 @@
-//! Buffers that are used again, so that a steady state allocates nothing.
+//! Memory of polynomials, used again without a gap, so that a steady state allocates nothing.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
@@ -18,8 +18,6 @@ pub(crate) struct Buffer<T> {
     start: usize,
     len: usize,
 }
-
-pub(crate) type Words = Buffer<u64>;
 
 /// `len` zeros.
 pub(crate) fn zeros<T: Clone + Default>(len: usize) -> Buffer<T> {
@@ -63,9 +61,26 @@ impl<T> std::fmt::Debug for Buffer<T> {
     }
 }
 
-#[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "the standard library cannot ask for huge pages")]
+/// Asks the system for huge pages.
 fn advise<T>(start: *mut T, size: usize) {
+    const MADV_HUGEPAGE: i32 = 14;
+    madvise(start.cast(), size, MADV_HUGEPAGE);
+}
+
+/// Gives the pages of words `from` to `to` back to the system; whoever reads them next finds zeros or what was
+/// there. Whether it did.
+fn forget(start: *mut u64, from: usize, to: usize) -> bool {
+    const MADV_DONTNEED: i32 = 4;
+    // Words of a page of this system or a multiple of it.
+    const PAGE: usize = 1 << 13;
+    let from = from.next_multiple_of(PAGE);
+    let size = 8 * to.saturating_sub(from);
+    size == 0 || madvise(start.wrapping_add(from).cast(), size, MADV_DONTNEED)
+}
+
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the standard library has no word for it")]
+fn madvise(start: *mut std::ffi::c_void, size: usize, advice: i32) -> bool {
     unsafe extern "C" {
         fn madvise(
             start: *mut std::ffi::c_void,
@@ -73,114 +88,269 @@ fn advise<T>(start: *mut T, size: usize) {
             advice: std::ffi::c_int,
         ) -> std::ffi::c_int;
     }
-    const MADV_HUGEPAGE: std::ffi::c_int = 14;
-    // SAFETY: the range is one allocation of this process, aligned to a page; this advice changes
-    // how it is backed, never what it holds. A refusal is no error: the pages are then small.
-    unsafe { madvise(start.cast(), size, MADV_HUGEPAGE) };
+    // SAFETY: both callers pass memory that they own; the advice changes how it is backed, and what it holds only
+    // where the caller of `forget` says that nobody reads it. A refusal is no error.
+    unsafe { madvise(start, size, advice) == 0 }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn advise<T>(_start: *mut T, _size: usize) {}
+fn madvise(_start: *mut std::ffi::c_void, _size: usize, _advice: i32) -> bool {
+    false
+}
 
-/// Buffers given back, by their number of limbs. Clones share the buffers.
+/// Words of a chunk at least: 64 MiB, of which the system backs what was written.
+const CHUNK: usize = 1 << 23;
+
+/// All ranges are multiples of so many words: a cache line.
+const LINE: usize = ALIGN / 8;
+
+/// Memory of which disjoint ranges are lent out.
+struct Chunk {
+    /// Holds the memory, and is not looked at again.
+    _memory: Buffer<u64>,
+    start: *mut u64,
+}
+
+#[expect(
+    unsafe_code,
+    reason = "a raw pointer into memory that the same value owns"
+)]
+// SAFETY: the pointer is dereferenced by the owners of disjoint ranges alone, see `Words`.
+unsafe impl Send for Chunk {}
+#[expect(
+    unsafe_code,
+    reason = "a raw pointer into memory that the same value owns"
+)]
+// SAFETY: as above; the chunk itself offers no access.
+unsafe impl Sync for Chunk {}
+
+/// A range of a chunk, with one owner: what [`Pool::take`] lends until [`Pool::give`] takes it back.
+/// Not `Clone`.
+pub(crate) struct Words {
+    chunk: Option<Arc<Chunk>>,
+    start: usize,
+    len: usize,
+}
+
+impl Words {
+    /// No words, of no pool.
+    pub(crate) fn none() -> Words {
+        Words {
+            chunk: None,
+            start: 0,
+            len: 0,
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "ranges of a chunk are found by address")]
+impl Deref for Words {
+    type Target = [u64];
+    fn deref(&self) -> &[u64] {
+        match &self.chunk {
+            // SAFETY: the range lies in the chunk, which lives as long as `self`; it is initialised; and nobody
+            // else has a part of it, since the pool lends a range once and gets it back by value.
+            Some(chunk) => unsafe {
+                std::slice::from_raw_parts(chunk.start.add(self.start), self.len)
+            },
+            None => &[],
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "ranges of a chunk are found by address")]
+impl DerefMut for Words {
+    fn deref_mut(&mut self) -> &mut [u64] {
+        match &self.chunk {
+            // SAFETY: as for `deref`, and `self` is borrowed mutably.
+            Some(chunk) => unsafe {
+                std::slice::from_raw_parts_mut(chunk.start.add(self.start), self.len)
+            },
+            None => &mut [],
+        }
+    }
+}
+
+/// Lends ranges of memory. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Pool {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    n: usize,
-    /// Most limbs kept in all; more than that is given back to the allocator.
+    /// Most words kept idle in chunks of which nothing is lent; more than that is given back.
     most: usize,
     state: Mutex<State>,
 }
 
 struct State {
-    /// Words in use.
-    out: usize,
-    /// Limbs kept for use again.
-    kept: usize,
-    /// Most words in use and kept at once.
+    /// Words lent.
+    lent: usize,
+    /// Most words that had been written at once.
     peak: usize,
-    free: Vec<Vec<Words>>,
+    chunks: Vec<Ranges>,
+}
+
+/// What is free of a chunk.
+struct Ranges {
+    chunk: Arc<Chunk>,
+    len: usize,
+    /// Where what was never written begins.
+    fresh: usize,
+    /// Begin and end of each free range, by address, no two adjacent. The last reaches the end of the chunk, if
+    /// only with no words.
+    free: Vec<(usize, usize)>,
+}
+
+impl Ranges {
+    fn new(words: usize) -> Ranges {
+        let len = words.max(CHUNK);
+        let mut memory = zeros(len);
+        let start = memory.as_mut_ptr();
+        Ranges {
+            chunk: Arc::new(Chunk {
+                _memory: memory,
+                start,
+            }),
+            len,
+            fresh: 0,
+            free: vec![(0, len)],
+        }
+    }
+
+    fn lend(&mut self, place: usize, len: usize) -> Words {
+        let (start, _) = self.free[place];
+        self.free[place].0 += len;
+        if self.free[place].0 == self.free[place].1 && place + 1 < self.free.len() {
+            self.free.remove(place);
+        }
+        self.fresh = self.fresh.max(start + len);
+        Words {
+            chunk: Some(self.chunk.clone()),
+            start,
+            len,
+        }
+    }
+
+    fn take_back(&mut self, start: usize, end: usize) {
+        let place = self.free.partition_point(|&(from, _)| from < start);
+        let before = place > 0 && self.free[place - 1].1 == start;
+        let after = place < self.free.len() && self.free[place].0 == end;
+        match (before, after) {
+            (true, true) => {
+                self.free[place - 1].1 = self.free[place].1;
+                self.free.remove(place);
+            }
+            (true, false) => self.free[place - 1].1 = end,
+            (false, true) => self.free[place].0 = start,
+            (false, false) => self.free.insert(place, (start, end)),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.free[0] == (0, self.len)
+    }
+
+    /// Gives what was written in the last free range back to the system.
+    fn forget_end(&mut self) {
+        if let Some((from, _)) = self.free.last()
+            && *from < self.fresh
+            && forget(self.chunk.start, *from, self.fresh)
+        {
+            self.fresh = *from;
+        }
+    }
 }
 
 impl State {
-    fn add(&mut self, n: usize, words: usize) {
-        self.out += words;
-        self.peak = self.peak.max(self.out + self.kept * n);
+    fn written(&self) -> usize {
+        self.chunks.iter().map(|c| c.fresh).sum()
+    }
+
+    /// Words written before and lent no more.
+    fn idle(&self) -> usize {
+        self.written() - self.lent
     }
 }
 
 impl Pool {
-    pub(crate) fn new(n: usize, most_limbs: usize) -> Pool {
+    pub(crate) fn new(most: usize) -> Pool {
         Pool {
             shared: Arc::new(Shared {
-                n,
-                most: most_limbs,
+                most,
                 state: Mutex::new(State {
-                    out: 0,
-                    kept: 0,
+                    lent: 0,
                     peak: 0,
-                    free: Vec::new(),
+                    chunks: Vec::new(),
                 }),
             }),
         }
     }
 
-    /// The ring degree N.
-    pub(crate) fn degree(&self) -> usize {
-        self.shared.n
-    }
-
-    /// A buffer of `limbs`·N words with anything in it.
-    pub(crate) fn take(&self, limbs: usize) -> Words {
-        let found = {
-            let mut state = lock(&self.shared.state);
-            // One of this size, or one that is at most a quarter larger: levels sink during a
-            // computation, and the buffers of the levels above would lie idle.
-            let found = (limbs..=limbs + limbs / 4)
-                .find_map(|size| state.free.get_mut(size).and_then(Vec::pop));
-            if let Some(words) = &found {
-                state.kept -= words.len() / self.shared.n;
-            }
-            let size = found.as_ref().map_or(limbs * self.shared.n, |w| w.len());
-            state.add(self.shared.n, size);
-            found
-        };
-        found.unwrap_or_else(|| zeros(limbs * self.shared.n))
-    }
-
-    /// Takes a buffer from [`Self::take`] back.
-    pub(crate) fn give(&self, words: Words) {
-        let limbs = words.len() / self.shared.n;
+    /// `len` words with anything in them, aligned to [`ALIGN`].
+    pub(crate) fn take(&self, len: usize) -> Words {
+        let whole = len.next_multiple_of(LINE);
         let mut state = lock(&self.shared.state);
-        state.out -= words.len();
-        if limbs > 0 && state.kept + limbs <= self.shared.most {
-            if state.free.len() <= limbs {
-                state.free.resize_with(limbs + 1, Vec::new);
+        let state = &mut *state;
+        state.lent += whole;
+        // The tightest range that was used before; else the beginning of what never was.
+        let mut best: Option<(usize, usize, usize)> = None;
+        for (number, chunk) in state.chunks.iter().enumerate() {
+            for (place, (from, to)) in chunk.free.iter().enumerate() {
+                let room = to - from;
+                let last = place + 1 == chunk.free.len();
+                let room = if last { usize::MAX - 1 } else { room };
+                if to - from >= whole && best.is_none_or(|(r, ..)| room < r) {
+                    best = Some((room, number, place));
+                }
             }
-            state.kept += limbs;
-            state.free[limbs].push(words);
         }
+        let (number, place) = match best {
+            Some((_, number, place)) => (number, place),
+            None => {
+                state.chunks.push(Ranges::new(whole));
+                (state.chunks.len() - 1, 0)
+            }
+        };
+        let mut words = state.chunks[number].lend(place, whole);
+        words.len = len;
+        state.peak = state.peak.max(state.written());
+        words
     }
 
-    /// `len` zeros in a buffer of their own, for [`Self::discard`].
-    pub(crate) fn apart(&self, len: usize) -> Words {
-        lock(&self.shared.state).add(self.shared.n, len);
-        zeros(len)
+    /// Takes words from [`Self::take`] back.
+    pub(crate) fn give(&self, mut words: Words) {
+        self.cut(&mut words, 0);
     }
 
-    /// Gives a buffer from [`Self::apart`] back to the allocator.
-    pub(crate) fn discard(&self, words: Words) {
-        lock(&self.shared.state).out -= words.len();
+    /// Takes all but the first `len` of words from [`Self::take`] back.
+    pub(crate) fn cut(&self, words: &mut Words, len: usize) {
+        let start = words.start + len.next_multiple_of(LINE);
+        let end = words.start + words.len.next_multiple_of(LINE);
+        words.len = words.len.min(len);
+        let Some(chunk) = &words.chunk else { return };
+        if start >= end {
+            return;
+        }
+        let mut state = lock(&self.shared.state);
+        state.lent -= end - start;
+        let mut given_up = None;
+        if let Some(number) = (state.chunks.iter()).position(|c| Arc::ptr_eq(&c.chunk, chunk)) {
+            let ranges = &mut state.chunks[number];
+            ranges.take_back(start, end);
+            if ranges.is_idle() && state.idle() > self.shared.most {
+                given_up = Some(state.chunks.swap_remove(number));
+            }
+        }
+        drop(state);
+        drop(given_up);
     }
 
-    /// Gives idle buffers back to the allocator.
+    /// Gives idle memory back to the system, as far as nothing behind it in its chunk is lent.
     pub(crate) fn release(&self) {
         let mut state = lock(&self.shared.state);
-        state.kept = 0;
-        let idle = std::mem::take(&mut state.free);
+        let idle: Vec<Ranges> = state.chunks.extract_if(.., |c| c.is_idle()).collect();
+        state.chunks.iter_mut().for_each(Ranges::forget_end);
         drop(state);
         drop(idle);
     }
@@ -188,12 +358,12 @@ impl Pool {
     /// Words in use, kept, and most of both at once since [`Self::forget_peak`].
     pub(crate) fn words(&self) -> [usize; 3] {
         let state = lock(&self.shared.state);
-        [state.out, state.kept * self.shared.n, state.peak]
+        [state.lent, state.idle(), state.peak]
     }
 
     pub(crate) fn forget_peak(&self) {
         let mut state = lock(&self.shared.state);
-        state.peak = state.out + state.kept * self.shared.n;
+        state.peak = state.written();
     }
 }
 
