@@ -23,6 +23,10 @@ use crate::schedule::{Arg, SumTerms, Task, WeightedRotation, Work};
 /// Plaintexts that are encoded at once take up to this part of the memory of the keys.
 const PLAINTEXTS_OF_KEYS: usize = 8;
 
+/// Plaintexts that are encoded at once for a sum of products take up to this part of the memory of its
+/// ciphertexts, if that is more.
+const PLAINTEXTS_OF_OPERANDS: usize = 4;
+
 /// What a node yields under encryption.
 #[derive(Clone, Debug)]
 pub enum CkksValue {
@@ -455,33 +459,7 @@ impl<'a> CkksBackend<'a> {
                 .collect();
             parts.push(context.mul_sum(&pairs?).map_err(failed())?);
         }
-        if !terms.plain_products.is_empty() {
-            let fresh: Result<Vec<Option<Plaintext>>, RuntimeError> = terms
-                .plain_products
-                .iter()
-                .map(|(_, plain)| match plain {
-                    Arg::Encode(node) => self.encode(context, *node).map(Some),
-                    Arg::Read(_) => Ok(None),
-                })
-                .collect();
-            let fresh = fresh?;
-            let pairs: Result<Vec<_>, RuntimeError> = terms
-                .plain_products
-                .iter()
-                .zip(&fresh)
-                .map(|(&(a, plain), fresh)| {
-                    let plain = match (fresh, plain) {
-                        (Some(p), _) => p,
-                        (None, Arg::Read(place)) => held.plain(place)?,
-                        (None, Arg::Encode(node)) => {
-                            return Err(not_a(self.circuit, node, "encoded"));
-                        }
-                    };
-                    Ok((held.cipher(a)?, plain))
-                })
-                .collect();
-            parts.push(context.mul_plain_sum(&pairs?).map_err(failed())?);
-        }
+        self.plain_products(context, id, &terms.plain_products, held, &mut parts)?;
         for (of, rotations) in &terms.rotations {
             parts.push(self.rotation_sum(context, id, held.cipher(*of)?, rotations)?);
         }
@@ -509,6 +487,63 @@ impl<'a> CkksBackend<'a> {
             context.add_assign(&mut sum, &part).map_err(failed())?;
         }
         Ok(CkksValue::Cipher(sum))
+    }
+
+    /// Σ of ciphertexts times plaintexts, in as many parts as keep the plaintexts that are encoded for it small.
+    fn plain_products(
+        &self,
+        context: &Context,
+        id: NodeId,
+        terms: &[(u32, Arg)],
+        held: &Held,
+        parts: &mut Vec<Ciphertext>,
+    ) -> Result<(), RuntimeError> {
+        let operands = terms.iter().map(|&(a, _)| Ok(held.cipher(a)?.memory()));
+        let operands: usize = operands.sum::<Result<usize, RuntimeError>>()?;
+        let most = (operands / PLAINTEXTS_OF_OPERANDS).max(self.keys.memory() / PLAINTEXTS_OF_KEYS);
+        let mut rest = terms;
+        while !rest.is_empty() {
+            let mut fresh: Vec<Option<Plaintext>> = Vec::new();
+            let mut memory = 0;
+            for (a, plain) in rest {
+                if memory > most {
+                    break;
+                }
+                fresh.push(match plain {
+                    Arg::Encode(node) => {
+                        // Half as large as a ciphertext of two polynomials.
+                        memory += held.cipher(*a)?.memory() / 2;
+                        Some(self.encode(context, *node)?)
+                    }
+                    Arg::Read(_) => None,
+                });
+            }
+            let (now, later) = rest.split_at(fresh.len());
+            rest = later;
+            let pairs: Result<Vec<_>, RuntimeError> = now
+                .iter()
+                .zip(&fresh)
+                .map(|(&(a, plain), fresh)| {
+                    let plain = match (fresh, plain) {
+                        (Some(p), _) => p,
+                        (None, Arg::Read(place)) => held.plain(place)?,
+                        (None, Arg::Encode(node)) => {
+                            return Err(not_a(self.circuit, node, "encoded"));
+                        }
+                    };
+                    Ok((held.cipher(a)?, plain))
+                })
+                .collect();
+            let failed = engine_error(self.circuit, id);
+            let sum = context.mul_plain_sum(&pairs?).map_err(failed)?;
+            match parts.last_mut() {
+                Some(total) => context
+                    .add_assign(total, &sum)
+                    .map_err(engine_error(self.circuit, id))?,
+                None => parts.push(sum),
+            }
+        }
+        Ok(())
     }
 
     /// Weighted sums of rotations of `of`, with a rescale after each.

@@ -11,6 +11,7 @@ use super::kernels::chacha::{BATCH, BLOCK, Stream};
 use super::kernels::{self, KeyRow, Path, pack};
 use super::modulus::{MAX_TERMS, Modulus};
 use super::ntt::Ntt;
+use super::pool::{Pool, Words};
 use super::sampling;
 
 fn primes() -> Vec<u64> {
@@ -568,6 +569,59 @@ fn samplers_have_their_moments() {
         }
         assert!(u == words, "modulo {q}");
     }
+}
+
+#[test]
+fn lent_memory_is_disjoint_and_used_again() {
+    let pool = Pool::new(1 << 30);
+    let mut generator = ChaCha20Rng::seed_from_u64(8);
+    let mut held: Vec<(u64, Words)> = Vec::new();
+    for round in 0..4000 {
+        let random = generator.next_u64() as usize;
+        match (random % 5, held.len()) {
+            (0 | 1, 1..) | (_, 20) => {
+                let (mark, mut words) = held.swap_remove(random / 8 % held.len());
+                assert!(words.iter().all(|&w| w == mark), "written by another owner");
+                if random & 8 == 0 {
+                    let len = words.len() / 2;
+                    pool.cut(&mut words, len);
+                    held.push((mark, words));
+                } else {
+                    pool.give(words);
+                }
+            }
+            _ => {
+                let mut words = pool.take(random / 8 % 9 * 1024 + random / 128 % 2 * 13);
+                assert!(words.is_empty() || words.as_ptr().addr().is_multiple_of(64));
+                words.fill(round);
+                held.push((round, words));
+            }
+        }
+        let lent: usize = held.iter().map(|(_, w)| w.len().next_multiple_of(8)).sum();
+        assert_eq!(pool.words()[0], lent);
+    }
+    let [.., peak] = pool.words();
+    assert!(peak < 20 * 8 * 1024 + 20 * 16, "{peak} words");
+    held.drain(..).for_each(|(_, words)| pool.give(words));
+    assert_eq!(pool.words(), [0, peak, peak]);
+    // One range again, from the beginning.
+    let all = pool.take(peak);
+    assert_eq!(pool.words(), [peak, 0, peak]);
+    pool.give(all);
+    pool.release();
+    pool.forget_peak();
+    assert_eq!(pool.words(), [0; 3]);
+    // What is behind the last lent range is given back, what is before it is not.
+    let (first, second, third) = (pool.take(1 << 14), pool.take(1 << 14), pool.take(1 << 14));
+    pool.give(first);
+    pool.give(third);
+    pool.release();
+    pool.forget_peak();
+    let [lent, idle, peak] = pool.words();
+    assert!(lent == 1 << 14 && idle >= 1 << 14 && peak == lent + idle);
+    #[cfg(target_os = "linux")]
+    assert_eq!(idle, 1 << 14);
+    pool.give(second);
 }
 
 #[test]
