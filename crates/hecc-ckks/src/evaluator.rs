@@ -731,7 +731,7 @@ impl Context {
         let parts: Vec<&Poly<Eval>> = a.polys.iter().collect();
         let limbs = below.limbs();
         Ok(Ciphertext {
-            polys: self.within_pool(|| self.divide(&parts, converter, limbs, limbs, None)),
+            polys: self.divide(&parts, converter, limbs, limbs),
             level: below,
             scale: Scale(a.scale.0 / self.modulus(a.level.0 as usize).q as f64),
             ..self.shape_of(a)

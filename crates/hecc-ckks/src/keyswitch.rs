@@ -18,6 +18,7 @@ use crate::ring::basis::Converter;
 use crate::ring::kernels::KeyRow;
 use crate::ring::modulus::Modulus;
 use crate::ring::{Coeff, Domain, Eval, Poly};
+use crate::tasks::{Failed, Slot};
 use crate::{Ciphertext, Error, EvaluationKeys, ExtendedPlaintext, KeySwitchKey, Result};
 
 /// Weight of one rotated copy in [`Context::rotate_sum`].
@@ -36,7 +37,7 @@ pub(crate) struct Digits<'a> {
     poly: &'a Poly<Eval>,
     level: Level,
     /// For each digit its y_i and its v, ready for conversion.
-    prepared: Vec<Poly<Coeff>>,
+    prepared: Vec<Slot<'a, Poly<Coeff>>>,
 }
 
 /// All digits modulo one prime, in NTT form once their blocks are finished.
@@ -99,6 +100,16 @@ struct Added<'a> {
     level: Level,
 }
 
+/// What [`Context::switch`] does.
+struct Switching<'a> {
+    add: Added<'a>,
+    switches: &'a [Switch<'a>],
+    /// From the primes that are divided by.
+    converter: &'a Converter,
+    /// Limbs of a result; the next ones are divided by.
+    targets: usize,
+}
+
 /// What happens to one copy in a sum of rotated copies.
 pub(crate) struct Term<'a> {
     /// None for the identity.
@@ -147,82 +158,83 @@ const LONG: usize = 8;
 
 impl Context {
     /// Divides by the product of some limbs of each of `x` and rounds. All have limbs of primes 0, 1, …, and
-    /// those of `converter` at the places from `source` on; the results have `targets` limbs, permuted if
-    /// so asked.
+    /// those of `converter` at the places from `source` on; the results have `targets` limbs.
     pub(crate) fn divide(
         &self,
         x: &[&Poly<Eval>],
         converter: &Converter,
         source: usize,
         targets: usize,
-        permutation: Option<&Permutation>,
     ) -> Vec<Poly<Eval>> {
-        let prepared = self.prepare_all(x, converter, source);
+        enum Task<'a> {
+            Prepare(usize),
+            Divide(usize, usize, &'a mut [u64]),
+        }
+        let failed = Failed::default();
+        let prepared: Vec<Slot<'_, Poly<Coeff>>> = x.iter().map(|_| Slot::empty(&failed)).collect();
         let mut out: Vec<Poly<Eval>> = x.iter().map(|_| self.uninit(targets)).collect();
         let n = self.n();
-        let limbs: Vec<&mut [u64]> = out
-            .iter_mut()
-            .flat_map(|out| out.words_mut().chunks_mut(n))
-            .collect();
-        self.each(limbs, |i, out| {
-            let (part, j) = (i / targets, i % targets);
-            let mut work: Poly<Eval> = self.uninit(1);
-            let prepared = prepared[part].words();
-            let (x, work) = (x[part].limb(j), work.words_mut());
-            converter.divide(self.primes(), j, prepared, x, permutation, work, out);
+        let mut tasks: Vec<Task<'_>> = (0..x.len()).map(Task::Prepare).collect();
+        for (part, out) in out.iter_mut().enumerate() {
+            let limbs = out.words_mut().chunks_mut(n).enumerate();
+            tasks.extend(limbs.map(|(j, out)| Task::Divide(part, j, out)));
+        }
+        self.in_order(&failed, tasks, |task| match task {
+            Task::Prepare(part) => {
+                prepared[part].fill(self.prepare(converter, |i| x[part].limb(source + i)));
+            }
+            Task::Divide(part, j, out) => {
+                let x = x[part].limb(j);
+                self.divide_limb(converter, prepared[part].get(), x, None, j, out);
+            }
         });
         out
     }
 
-    /// The limbs from `source` on of each of `x` as `converter` wants them.
-    fn prepare_all(
+    /// Limb `j` of a quotient.
+    fn divide_limb(
         &self,
-        x: &[&Poly<Eval>],
         converter: &Converter,
-        source: usize,
-    ) -> Vec<Poly<Coeff>> {
-        let mut prepared: Vec<Poly<Coeff>> = x
-            .iter()
-            .map(|_| self.uninit(converter.prepared_limbs(self.n())))
-            .collect();
-        self.each(prepared.iter_mut().collect(), |part, prepared| {
-            self.prepare(x[part], converter, source, prepared);
-        });
+        prepared: &Poly<Coeff>,
+        x: &[u64],
+        permutation: Option<&Permutation>,
+        j: usize,
+        out: &mut [u64],
+    ) {
+        let mut work: Poly<Eval> = self.uninit(1);
+        let (prepared, work) = (prepared.words(), work.words_mut());
+        converter.divide(self.primes(), j, prepared, x, permutation, work, out);
+    }
+
+    /// The limbs `limb(i)` of the sources of `converter` as it wants them.
+    fn prepare<'a>(&self, converter: &Converter, limb: impl Fn(usize) -> &'a [u64]) -> Poly<Coeff> {
+        let mut prepared: Poly<Coeff> = self.uninit(converter.prepared_limbs(self.n()));
+        let mut work: Poly<Coeff> = self.uninit(1);
+        let (work, words) = (work.words_mut(), prepared.words_mut());
+        converter.prepare(self.primes(), self.path(), limb, work, words);
         prepared
     }
 
-    fn prepare(
-        &self,
-        x: &Poly<Eval>,
-        converter: &Converter,
-        source: usize,
-        prepared: &mut Poly<Coeff>,
-    ) {
-        let mut work: Poly<Coeff> = self.uninit(1);
-        converter.prepare(
-            self.primes(),
-            self.path(),
-            |i| x.limb(source + i),
-            work.words_mut(),
-            prepared.words_mut(),
-        );
-    }
-
     pub(crate) fn digits_of<'a>(&self, poly: &'a Poly<Eval>, level: Level) -> Digits<'a> {
-        let alpha = self.parameters().digit_limbs();
-        let limbs = level.limbs();
-        let mut prepared: Vec<Poly<Coeff>> = (0..self.digits(level))
-            .map(|d| self.uninit(self.digit_converter(level, d).prepared_limbs(self.n())))
+        let failed = Failed::default();
+        let slots: Vec<_> = (0..self.digits(level))
+            .map(|_| Slot::empty(&failed))
             .collect();
-        self.each(prepared.iter_mut().collect(), |d, prepared| {
-            self.prepare(poly, self.digit_converter(level, d), d * alpha, prepared);
+        self.in_order(&failed, 0..slots.len(), |d| {
+            slots[d].fill(self.digit(poly, level, d));
         });
-        debug_assert!(prepared.len() == limbs.div_ceil(alpha));
+        let filled = slots.into_iter().filter_map(Slot::into_filled);
         Digits {
             poly,
             level,
-            prepared,
+            prepared: filled.collect(),
         }
+    }
+
+    /// Digit `d` of a polynomial.
+    fn digit(&self, poly: &Poly<Eval>, level: Level, d: usize) -> Poly<Coeff> {
+        let first = d * self.parameters().digit_limbs();
+        self.prepare(self.digit_converter(level, d), |i| poly.limb(first + i))
     }
 
     /// The converter from digit `d` of a polynomial at `level`.
@@ -249,7 +261,7 @@ impl Context {
             self.digit_converter(digits.level, d).begin(
                 self.primes(),
                 prime,
-                digits.prepared[d].words(),
+                digits.prepared[d].get().words(),
                 row.work.limb_mut(d),
             );
         }
@@ -326,116 +338,286 @@ impl Context {
     }
 
     /// For each of `switches` the two polynomials (b, a)·digits + P·add, divided by P and by the last `dropped` (0
-    /// or 1) primes of the level; all one after the other.
+    /// or 1) primes of the level; all one after the other. The digits are those of `poly`.
     ///
     /// The limbs that are divided by come first. After that every limb of the results is computed from beginning
     /// to end, block by block, while its numbers are in the second cache, unless threads are to share fewer limbs
     /// than would keep them all busy.
     fn switch(
         &self,
-        digits: &Digits<'_>,
+        poly: &Poly<Eval>,
+        level: Level,
         switches: &[Switch<'_>],
         add: &[&Poly<Eval>],
         dropped: usize,
     ) -> Result<Vec<Poly<Eval>>> {
-        let level = digits.level;
         let down = self.down()?;
-        let add = Added {
-            polys: add,
-            p: &down.product,
-            level,
-        };
         let converter = if dropped == 0 {
             down
         } else {
             self.down_rescale(level)
         };
-        let targets = level.limbs() - dropped;
-        let divisors = dropped + self.special();
-        let split = self.is_parallel() && targets < LONG;
-        // Divisors first, then, if split, the others.
-        let limbs = if split { divisors + targets } else { divisors };
-        let many = |limbs| (0..2 * switches.len()).map(move |_| self.uninit(limbs));
-        let mut products: Vec<Poly<Eval>> = many(limbs).collect();
-        self.each(limbs_of_all(&mut products), |i, mut rows| {
-            let j = if i < divisors {
-                targets + i
-            } else {
-                i - divisors
-            };
-            let first = self.key_row(switches[0].key, level, j);
-            self.with_digit_blocks(digits, j, &first, |block, x| {
-                for (switch, halves) in switches.iter().zip(rows.chunks_exact_mut(2)) {
-                    if let [out0, out1] = halves {
-                        let out = [&mut out0[block.clone()], &mut out1[block.clone()]];
-                        self.key_product(&add, j, x, switch.key, block.clone(), out);
-                    }
-                }
-            });
-        });
-        let parts: Vec<&Poly<Eval>> = products.iter().collect();
-        let prepared = self.prepare_all(&parts, converter, 0);
-        let mut out: Vec<Poly<Eval>> = many(targets).collect();
-        if split {
-            let n = self.n();
-            let limbs = out.iter_mut().flat_map(|out| out.words_mut().chunks_mut(n));
-            self.each(limbs.collect(), |i, out| {
-                let (part, j) = (i / targets, i % targets);
-                let mut work: Poly<Eval> = self.uninit(1);
-                let (prepared, x) = (prepared[part].words(), products[part].limb(divisors + j));
-                let permutation = switches[part / 2].permutation.as_deref();
-                let work = work.words_mut();
-                converter.divide(self.primes(), j, prepared, x, permutation, work, out);
-            });
+        let switching = Switching {
+            add: Added {
+                polys: add,
+                p: &down.product,
+                level,
+            },
+            switches,
+            converter,
+            targets: level.limbs() - dropped,
+        };
+        Ok(if self.is_parallel() {
+            self.within_pool(|| self.switch_on_threads(poly, &switching))
         } else {
-            drop(products);
-            self.each(limbs_of_all(&mut out), |j, rows| {
-                self.switch_limb(digits, switches, &add, (converter, &prepared), j, rows);
-            });
+            self.switch_alone(poly, &switching)
+        })
+    }
+
+    fn switch_alone(&self, poly: &Poly<Eval>, switching: &Switching<'_>) -> Vec<Poly<Eval>> {
+        let digits = self.digits_of(poly, switching.add.level);
+        let converter = switching.converter;
+        let parts = 2 * switching.switches.len();
+        let mut prepared: Vec<Poly<Coeff>> = (0..parts)
+            .map(|_| self.uninit(converter.prepared_limbs(self.n())))
+            .collect();
+        for i in 0..converter.sources.len() {
+            self.switch_divisor(&digits, switching, i, &mut prepared);
         }
-        Ok(out)
+        for prepared in &mut prepared {
+            converter.finish_sources(self.path(), self.n(), prepared.words_mut());
+        }
+        let prepared: Vec<&Poly<Coeff>> = prepared.iter().collect();
+        let mut out: Vec<Poly<Eval>> = (0..parts).map(|_| self.uninit(switching.targets)).collect();
+        for (j, rows) in limbs_of_all(&mut out).into_iter().enumerate() {
+            self.switch_limb(&digits, switching, &prepared, j, rows);
+        }
+        out
+    }
+
+    fn switch_on_threads(&self, poly: &Poly<Eval>, switching: &Switching<'_>) -> Vec<Poly<Eval>> {
+        enum Task<'a> {
+            Digit(usize),
+            /// The products that make a limb: first those that are divided by, then others.
+            Product(usize),
+            Prepare(usize),
+            Limb(usize, Vec<&'a mut [u64]>),
+            Divide(usize, usize, &'a mut [u64]),
+        }
+        let &Switching {
+            switches,
+            converter,
+            targets,
+            ..
+        } = switching;
+        let level = switching.add.level;
+        let parts = 2 * switches.len();
+        let divisors = converter.sources.len();
+        // How many limbs are not computed from beginning to end: few are all shared in smaller pieces, and of many
+        // so many that all threads have something to do until the divisors are known.
+        let threads = rayon::current_num_threads();
+        let split = if targets < LONG {
+            targets
+        } else {
+            divisors.next_multiple_of(threads) - divisors
+        };
+        let failed = Failed::default();
+        let digits = Digits {
+            poly,
+            level,
+            prepared: (0..self.digits(level))
+                .map(|_| Slot::empty(&failed))
+                .collect(),
+        };
+        // By limb, all parts.
+        let products: Vec<Slot<'_, Poly<Eval>>> = (0..divisors + split)
+            .map(|_| Slot::empty(&failed))
+            .collect();
+        let prepared: Vec<Slot<'_, Poly<Coeff>>> =
+            (0..parts).map(|_| Slot::empty(&failed)).collect();
+        let mut out: Vec<Poly<Eval>> = (0..parts).map(|_| self.uninit(targets)).collect();
+        let mut tasks: Vec<Task<'_>> = (0..digits.prepared.len()).map(Task::Digit).collect();
+        tasks.extend((0..divisors + split).map(Task::Product));
+        tasks.extend((0..parts).map(Task::Prepare));
+        let mut last = Vec::new();
+        for (j, rows) in limbs_of_all(&mut out).into_iter().enumerate() {
+            if j < split {
+                let rows = rows.into_iter().enumerate();
+                last.extend(rows.map(|(part, out)| Task::Divide(part, j, out)));
+            } else {
+                tasks.push(Task::Limb(j, rows));
+            }
+        }
+        tasks.extend(last);
+        self.in_order(&failed, tasks, |task| match task {
+            Task::Digit(d) => digits.prepared[d].fill(self.digit(poly, level, d)),
+            Task::Product(i) => {
+                let j = if i < divisors {
+                    targets + i
+                } else {
+                    i - divisors
+                };
+                products[i].fill(self.switch_product(&digits, switching, j));
+            }
+            Task::Prepare(part) => {
+                prepared[part].fill(self.prepare(converter, |i| products[i].get().limb(part)));
+            }
+            Task::Limb(j, rows) => {
+                let prepared: Vec<&Poly<Coeff>> = prepared.iter().map(Slot::get).collect();
+                self.switch_limb(&digits, switching, &prepared, j, rows);
+            }
+            Task::Divide(part, j, out) => {
+                let x = products[divisors + j].get().limb(part);
+                let permutation = switches[part / 2].permutation.as_deref();
+                self.divide_limb(converter, prepared[part].get(), x, permutation, j, out);
+            }
+        });
+        out
+    }
+
+    /// Extended limb `j` of all parts, undivided.
+    fn switch_product(
+        &self,
+        digits: &Digits<'_>,
+        switching: &Switching<'_>,
+        j: usize,
+    ) -> Poly<Eval> {
+        let Switching { add, switches, .. } = switching;
+        let n = self.n();
+        let mut products: Poly<Eval> = self.uninit(2 * switches.len());
+        let first = self.key_row(switches[0].key, add.level, j);
+        self.with_digit_blocks(digits, j, &first, |block, x| {
+            let pairs = products.words_mut().chunks_exact_mut(2 * n);
+            for (switch, pair) in switches.iter().zip(pairs) {
+                let (out0, out1) = pair.split_at_mut(n);
+                let out = [&mut out0[block.clone()], &mut out1[block.clone()]];
+                self.key_product(add, j, x, switch.key, block.clone(), out);
+            }
+        });
+        products
+    }
+
+    /// What source number `i` of the division gives to `prepared`, for all parts.
+    fn switch_divisor(
+        &self,
+        digits: &Digits<'_>,
+        switching: &Switching<'_>,
+        i: usize,
+        prepared: &mut [Poly<Coeff>],
+    ) {
+        let &Switching {
+            ref add,
+            switches,
+            converter,
+            targets,
+        } = switching;
+        let (n, j) = (self.n(), targets + i);
+        let primes = self.primes();
+        let mut row = self.digit_row(digits, j);
+        let block = primes[row.prime].block(n);
+        let key_block = |s: usize, start| {
+            let switch = switches.get(s);
+            switch.map(|s| self.key_row(s.key, add.level, j).from(start).first(block))
+        };
+        let mut work: Poly<Eval> = self.uninit(2);
+        let (work0, work1) = work.words_mut().split_at_mut(n);
+        let mut products: Poly<Eval> = self.uninit(2);
+        let (x0, x1) = products.words_mut()[..2 * block].split_at_mut(block);
+        for (s, (switch, prepared)) in switches
+            .iter()
+            .zip(prepared.chunks_exact_mut(2))
+            .enumerate()
+        {
+            for start in (0..n).step_by(block) {
+                if s == 0 {
+                    row.finish(start, key_block(0, start).unwrap_or_default());
+                }
+                let range = start..start + block;
+                let x = row.at(range.clone());
+                self.key_product(add, j, &x, switch.key, range, [&mut *x0, &mut *x1]);
+                let ahead = match start + block {
+                    next if next == n => key_block(s + 1, 0),
+                    next if s > 0 => key_block(s, next),
+                    // It is fetched while the digits are finished.
+                    _ => None,
+                };
+                let ahead = ahead.unwrap_or_default();
+                let (ahead0, ahead1) = ahead.split_at(ahead.len() / 2);
+                converter.begin_source(primes, i, start, x0, work0, ahead0);
+                converter.begin_source(primes, i, start, x1, work1, ahead1);
+            }
+            for (work, prepared) in [&mut *work0, &mut *work1].into_iter().zip(prepared) {
+                converter.finish_source(primes, i, work, prepared.words_mut());
+            }
+        }
     }
 
     /// Limb `j` of every result of [`Self::switch`], when what they are divided by is prepared.
     fn switch_limb(
         &self,
         digits: &Digits<'_>,
-        switches: &[Switch<'_>],
-        add: &Added<'_>,
-        (converter, prepared): (&Converter, &[Poly<Coeff>]),
+        switching: &Switching<'_>,
+        prepared: &[&Poly<Coeff>],
         j: usize,
         mut outs: Vec<&mut [u64]>,
     ) {
+        let &Switching {
+            ref add,
+            switches,
+            converter,
+            ..
+        } = switching;
         let n = self.n();
-        let level = digits.level;
-        let block = self.primes()[j].block(n);
+        let primes = self.primes();
+        let block = primes[j].block(n);
         let mut row = self.digit_row(digits, j);
         let fits = size_of_val(row.work.words()) <= DIGITS_STAY;
         let group = switches.len().min(if fits { 1 } else { 2 });
+        let key_block = |s: usize, start| {
+            let switch = switches.get(s);
+            switch.map(|s| self.key_row(s.key, add.level, j).from(start).first(block))
+        };
         let mut work: Poly<Eval> = self.uninit(2 * group);
         let mut products: Poly<Eval> = self.uninit(2);
         let (x0, x1) = products.words_mut()[..2 * block].split_at_mut(block);
-        let groups = switches.chunks(group).zip(prepared.chunks(2 * group));
-        for (number, (switches, prepared)) in groups.enumerate() {
-            let outs = &mut outs[2 * group * number..];
+        for first in (0..switches.len()).step_by(group) {
+            let group = first..(first + group).min(switches.len());
+            let prepared = &prepared[2 * group.start..2 * group.end];
             for (prepared, work) in prepared.iter().zip(work.words_mut().chunks_mut(n)) {
-                converter.begin(self.primes(), j, prepared.words(), work);
+                converter.begin(primes, j, prepared.words(), work);
             }
             for start in (0..n).step_by(block) {
-                if number == 0 {
-                    let first = self.key_row(switches[0].key, level, j);
-                    row.finish(start, first.from(start).first(block));
+                if first == 0 {
+                    row.finish(start, key_block(0, start).unwrap_or_default());
                 }
                 let range = start..start + block;
                 let x = row.at(range.clone());
-                for (i, switch) in switches.iter().enumerate() {
-                    let out = [&mut *x0, &mut *x1];
-                    self.key_product(add, j, &x, switch.key, range.clone(), out);
-                    for (part, x) in [(2 * i, &*x0), (2 * i + 1, &*x1)] {
+                for s in group.clone() {
+                    let switch = &switches[s];
+                    self.key_product(add, j, &x, switch.key, range.clone(), [&mut *x0, &mut *x1]);
+                    let ahead = match start + block {
+                        _ if s + 1 < group.end => key_block(s + 1, start),
+                        next if next == n => key_block(s + 1, 0),
+                        next if first > 0 => key_block(first, next),
+                        // It is fetched while the digits are finished.
+                        _ => None,
+                    };
+                    let ahead = ahead.unwrap_or_default();
+                    let (ahead0, ahead1) = ahead.split_at(ahead.len() / 2);
+                    for (half, x, ahead) in [(0, &*x0, ahead0), (1, &*x1, ahead1)] {
                         let permutation = switch.permutation.as_deref();
-                        let (work, out) = (work.limb_mut(part), &mut *outs[part]);
-                        let primes = self.primes();
-                        converter.finish_division(primes, j, start, x, permutation, work, out);
+                        let work = work.limb_mut(2 * (s - first) + half);
+                        let out = &mut *outs[2 * s + half];
+                        converter.finish_division(
+                            primes,
+                            j,
+                            start,
+                            x,
+                            permutation,
+                            work,
+                            out,
+                            ahead,
+                        );
                     }
                 }
             }
@@ -445,13 +627,13 @@ impl Context {
     /// Divides by P.
     pub(crate) fn mod_down(&self, x: &[&Poly<Eval>], level: Level) -> Result<Vec<Poly<Eval>>> {
         let limbs = level.limbs();
-        Ok(self.divide(x, self.down()?, limbs, limbs, None))
+        Ok(self.divide(x, self.down()?, limbs, limbs))
     }
 
     /// Divides by P and the last prime of the level.
     pub(crate) fn mod_down_rescale(&self, x: &[&Poly<Eval>], level: Level) -> Vec<Poly<Eval>> {
         let last = level.limbs() - 1;
-        self.divide(x, self.down_rescale(level), last, last, None)
+        self.divide(x, self.down_rescale(level), last, last)
     }
 
     fn relinearization_key<'a>(
@@ -532,14 +714,12 @@ impl Context {
         )?;
         self.down()?;
         let key = self.relinearization_key(keys, a.level)?;
-        self.within_pool(|| {
-            let digits = self.digits_of(&a.polys[2], a.level);
-            let switch = Switch {
-                key,
-                permutation: None,
-            };
-            self.switch(&digits, &[switch], &[&a.polys[0], &a.polys[1]], dropped)
-        })
+        let switch = Switch {
+            key,
+            permutation: None,
+        };
+        let [c0, c1, c2] = [&a.polys[0], &a.polys[1], &a.polys[2]];
+        self.switch(c2, a.level, &[switch], &[c0, c1], dropped)
     }
 
     pub(crate) fn level_below(&self, a: &Ciphertext) -> Result<Level> {
@@ -649,10 +829,7 @@ impl Context {
             .collect();
         let mut moved = Vec::new();
         if !switches.is_empty() {
-            moved = self.within_pool(|| {
-                let digits = self.digits_of(&a.polys[1], a.level);
-                self.switch(&digits, &switches, &[&a.polys[0]], 0)
-            })?;
+            moved = self.switch(&a.polys[1], a.level, &switches, &[&a.polys[0]], 0)?;
         }
         let mut moved = moved.into_iter();
         let all = maps.iter().map(|map| match map {

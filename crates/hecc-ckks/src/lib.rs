@@ -69,6 +69,7 @@ mod keyswitch;
 mod linear;
 mod randomness;
 mod ring;
+mod tasks;
 mod wire;
 
 pub use ciphertext::{Ciphertext, ExtendedPlaintext, Plaintext, SeededCiphertext};

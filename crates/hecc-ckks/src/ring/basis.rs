@@ -110,29 +110,70 @@ impl Converter {
         work: &mut [u64],
         prepared: &mut [u64],
     ) {
+        for (i, &source) in self.sources.iter().enumerate() {
+            let block = primes[source].block(work.len());
+            for (number, x) in limb(i).chunks_exact(block).enumerate() {
+                self.begin_source(primes, i, number * block, x, work, &[]);
+            }
+            self.finish_source(primes, i, work, prepared);
+        }
+        self.finish_sources(path, work.len(), prepared);
+    }
+
+    /// First step of [`Self::prepare`] for source number `i`: takes the block x of its limb, from `start` on, to
+    /// `work`, while the memory at `ahead` is fetched.
+    pub(crate) fn begin_source(
+        &self,
+        primes: &[Ntt],
+        i: usize,
+        start: usize,
+        x: &[u64],
+        work: &mut [u64],
+        ahead: &[u8],
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if self.packed.is_some()
+            && let Some(tables) = primes[self.sources[i]].tables()
+        {
+            tables.inverse_block(x, start, work, ahead);
+            return;
+        }
+        let _ = (primes, i, ahead);
+        work[start..start + x.len()].copy_from_slice(x);
+    }
+
+    /// Second step, after all blocks: to y_i.
+    pub(crate) fn finish_source(
+        &self,
+        primes: &[Ntt],
+        i: usize,
+        work: &mut [u64],
+        prepared: &mut [u64],
+    ) {
+        let prime = &primes[self.sources[i]];
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(layout), Some(tables)) = (self.packed, prime.tables()) {
+            tables.inverse_packed(work, self.factor[i], prepared, layout, i);
+            return;
+        }
+        prime.inverse_unscaled(work);
         let n = work.len();
+        let y = &mut prepared[i * n..][..n];
+        prime.modulus.mul_const_to(y, work, self.factor[i]);
+    }
+
+    /// Last step, after all sources: v of `n` coefficients.
+    pub(crate) fn finish_sources(&self, path: Path, n: usize, prepared: &mut [u64]) {
+        if self.sources.len() == 1 {
+            return;
+        }
         #[cfg(target_arch = "x86_64")]
         if let Some(layout) = self.packed {
-            for (i, &source) in self.sources.iter().enumerate() {
-                if let Some(tables) = primes[source].tables() {
-                    tables.inverse_packed(limb(i), work, self.factor[i], prepared, layout, i);
-                }
-            }
-            if self.sources.len() > 1 {
-                quotient_packed(prepared, n, layout, &self.reciprocal);
-            }
+            quotient_packed(prepared, n, layout, &self.reciprocal);
             return;
         }
         let (y, v) = prepared.split_at_mut(self.sources.len() * n);
-        for (i, y) in y.chunks_exact_mut(n).enumerate() {
-            let prime = &primes[self.sources[i]];
-            y.copy_from_slice(limb(i));
-            prime.inverse_unscaled(y);
-            prime.modulus.mul_const_assign(y, self.factor[i]);
-        }
-        if self.sources.len() > 1 {
-            kernels::quotient(path, &mut v[..n], y, &self.reciprocal);
-        }
+        kernels::quotient(path, &mut v[..n], y, &self.reciprocal);
     }
 
     /// The prepared number modulo prime `j`, on the way to NTT form: [`Ntt::finish_block`] does the rest, block by
@@ -170,12 +211,13 @@ impl Converter {
         self.begin(primes, j, prepared, work);
         let block = primes[j].block(x.len());
         for (number, x) in x.chunks_exact(block).enumerate() {
-            self.finish_division(primes, j, number * block, x, permutation, work, out);
+            let start = number * block;
+            self.finish_division(primes, j, start, x, permutation, work, out, &[]);
         }
     }
 
     /// [`Self::divide`] for the block of coefficients from `start` on, after [`Self::begin`] on `work`: `x` is the
-    /// block alone, `out` the whole limb.
+    /// block alone, `out` the whole limb. Meanwhile the memory at `ahead` is fetched.
     #[expect(clippy::too_many_arguments, reason = "the operands of one kernel")]
     pub(crate) fn finish_division(
         &self,
@@ -186,16 +228,18 @@ impl Converter {
         permutation: Option<&Permutation>,
         work: &mut [u64],
         out: &mut [u64],
+        ahead: &[u8],
     ) {
         let factor = self.inverse[j];
         #[cfg(target_arch = "x86_64")]
         if let Some(tables) = primes[j].tables() {
             let targets = permutation.map(Permutation::targets);
             let division = Division { x, factor, targets };
-            tables.finish_division(work, start, &division, out);
+            tables.finish_division(work, start, &division, out, ahead);
             return;
         }
         // The block is the limb.
+        let _ = ahead;
         primes[j].finish_block(work, start, &[]);
         let m = &primes[j].modulus;
         match permutation {

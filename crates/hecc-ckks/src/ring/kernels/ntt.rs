@@ -247,13 +247,14 @@ impl Tables {
     }
 
     /// [`Self::finish_block`] of what was converted from the primes that a limb is divided by, and the division
-    /// of the block: `out` is the whole limb.
+    /// of the block: `out` is the whole limb. Meanwhile `ahead` is fetched to the second cache.
     pub(crate) fn finish_division(
         &self,
         work: &mut [u64],
         start: usize,
         division: &Division<'_>,
         out: &mut [u64],
+        ahead: &[u8],
     ) {
         let (n, block) = (self.n(), self.block());
         assert!(work.len() == n && out.len() == n && division.x.len() == block);
@@ -269,7 +270,10 @@ impl Tables {
                 out: out.as_mut_ptr(),
             };
             match division.targets {
-                None => by_mode!(self, block_range::<_, _>(self, range, work, quotient, &[])),
+                None => by_mode!(
+                    self,
+                    block_range::<_, _>(self, range, work, quotient, ahead)
+                ),
                 Some((target, within)) => {
                     assert!(8 * target.len() == n && 8 * within.len() == n);
                     let sink = Permuted {
@@ -278,7 +282,7 @@ impl Tables {
                         last: target.len() - 1,
                         within: within.as_ptr(),
                     };
-                    by_mode!(self, block_range::<_, _>(self, range, work, sink, &[]));
+                    by_mode!(self, block_range::<_, _>(self, range, work, sink, ahead));
                 }
             }
         }
@@ -292,11 +296,23 @@ impl Tables {
         unsafe { invert(self, x, x, Canonical(x)) }
     }
 
-    /// Values to N·factor/R times the coefficients, packed as those of prime number `number` of the layout.
-    /// `work` is overwritten.
+    /// The stages of an inverse transform within the block from `start` on, whose values are x; meanwhile `ahead` is
+    /// fetched to the second cache. [`Self::inverse_packed`] does the rest, from `work`.
+    pub(crate) fn inverse_block(&self, x: &[u64], start: usize, work: &mut [u64], ahead: &[u8]) {
+        let (n, block) = (self.n(), self.block());
+        assert!(x.len() == block && work.len() == n);
+        assert!(start.is_multiple_of(block) && start < n);
+        // SAFETY: as in `forward`; the lengths of both were checked.
+        unsafe {
+            let (x, work) = (x.as_ptr(), work.as_mut_ptr());
+            by_mode!(self, inverse_block::<_>(self, x, start, work, ahead));
+        }
+    }
+
+    /// What [`Self::inverse_block`] left of all blocks to N·factor/R times the coefficients, packed as those of
+    /// prime number `number` of the layout. `work` is overwritten.
     pub(crate) fn inverse_packed(
         &self,
-        x: &[u64],
         work: &mut [u64],
         factor: u64,
         packed: &mut [u64],
@@ -304,7 +320,7 @@ impl Tables {
         number: usize,
     ) {
         let n = self.n();
-        assert!(x.len() == n && work.len() == n && packed.len() >= layout.words(n));
+        assert!(work.len() == n && packed.len() >= layout.words(n));
         assert!(number < layout.primes && self.q >> (8 * layout.width) == 0);
         let width = layout.width;
         let places: [u8; 64] = std::array::from_fn(|i| {
@@ -323,7 +339,7 @@ impl Tables {
                 mask: low_bytes(8 * width),
                 factor: _mm512_set1_epi64(factor as i64),
             };
-            invert(self, x.as_ptr(), work.as_mut_ptr(), sink);
+            by_mode!(self, inverse_above::<_, _>(self, work.as_mut_ptr(), sink));
         }
     }
 }
@@ -887,10 +903,10 @@ unsafe fn first<const MODE: u8, S: Source>(t: &Tables, n: usize, source: S, work
             return;
         }
         let mut size = if stages(n) == 3 {
-            forward_three::<MODE, true, _, _>(k, roots, 1, n, source, Words(work));
+            forward_three::<MODE, true, _, _, _>(k, roots, 1, n, source, Words(work), &mut Nothing);
             n / 8
         } else {
-            forward_two::<MODE, true, _, _>(k, roots, 1, n, source, Words(work));
+            forward_two::<MODE, true, _, _, _>(k, roots, 1, n, source, Words(work), &mut Nothing);
             n / 4
         };
         while size > BLOCK {
@@ -898,9 +914,17 @@ unsafe fn first<const MODE: u8, S: Source>(t: &Tables, n: usize, source: S, work
                 let x = Words(work.add(part * size));
                 let place = n / size + part;
                 if stages(size) == 3 {
-                    forward_three::<MODE, false, _, _>(k, roots, place, size, x, x);
+                    forward_three::<MODE, false, _, _, _>(
+                        k,
+                        roots,
+                        place,
+                        size,
+                        x,
+                        x,
+                        &mut Nothing,
+                    );
                 } else {
-                    forward_two::<MODE, false, _, _>(k, roots, place, size, x, x);
+                    forward_two::<MODE, false, _, _, _>(k, roots, place, size, x, x, &mut Nothing);
                 }
             }
             size >>= stages(size);
@@ -933,9 +957,67 @@ fn inner_stages(left: u32) -> u32 {
 #[repr(C, align(64))]
 struct Scratch(MaybeUninit<[u64; BLOCK]>);
 
-/// Bytes of what is fetched ahead of which one line is asked for: the processor fetches those behind it by itself,
-/// and asking for each keeps other loads waiting.
-const FETCHED: usize = 256;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// What is done beside the passes over a block.
+trait Beside {
+    /// A part of it.
+    fn step(&mut self);
+}
+
+struct Nothing;
+
+impl Beside for Nothing {
+    #[inline(always)]
+    fn step(&mut self) {}
+}
+
+/// Memory on its way to the second cache while something else is computed: a few lines at a time, as many in all
+/// passes, since what is asked for in one go keeps other loads waiting.
+struct Ahead<'a> {
+    rest: &'a [u8],
+    /// Bytes of one step.
+    share: usize,
+}
+
+impl<'a> Ahead<'a> {
+    /// In so many steps.
+    fn new(bytes: &'a [u8], steps: usize) -> Ahead<'a> {
+        Ahead {
+            rest: bytes,
+            share: bytes.len().div_ceil(steps.max(1)).next_multiple_of(LINE),
+        }
+    }
+}
+
+impl Beside for Ahead<'_> {
+    #[inline(always)]
+    fn step(&mut self) {
+        if self.rest.is_empty() {
+            return;
+        }
+        let (now, rest) = self.rest.split_at(self.share.min(self.rest.len()));
+        for line in now.chunks(LINE) {
+            // SAFETY: asking for a line reads nothing, and every x86-64 processor can do it.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        }
+        self.rest = rest;
+    }
+}
+
+/// How often the passes over a block call [`Ahead::step`]: once for every 64 or, in passes of two stages, 32
+/// coefficients.
+fn block_steps(block: usize) -> usize {
+    let mut steps = block / 64;
+    let mut left = block.trailing_zeros() - 3;
+    while left > 0 {
+        let inner = inner_stages(left);
+        steps += block >> (3 + inner);
+        left -= inner;
+    }
+    steps
+}
 
 /// The stages of the blocks of a range, while `ahead` is fetched to the second cache.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
@@ -946,12 +1028,31 @@ unsafe fn block_range<const MODE: u8, D: Sink>(
     sink: D,
     ahead: &[u8],
 ) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if ahead.is_empty() {
+            blocks::<MODE, _, _>(t, range, work, sink, Nothing);
+        } else {
+            let block = block_size(t.n());
+            let ahead = Ahead::new(ahead, range.len() / block * block_steps(block));
+            blocks::<MODE, _, _>(t, range, work, sink, ahead);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn blocks<const MODE: u8, D: Sink, B: Beside>(
+    t: &Tables,
+    range: Range<usize>,
+    work: *mut u64,
+    sink: D,
+    mut beside: B,
+) {
     let k = constants(t);
     let n = t.n();
     let roots = &t.forward;
     let block = block_size(n);
-    let share = (ahead.len() * 64).div_ceil(range.len().max(1));
-    let mut ahead = ahead.chunks(share.max(1));
     let mut scratch = Scratch(MaybeUninit::uninit());
     let scratch: *mut u64 = scratch.0.as_mut_ptr().cast();
     // SAFETY: all places are below n, those in the buffer below `block`.
@@ -966,18 +1067,32 @@ unsafe fn block_range<const MODE: u8, D: Sink>(
                     let place = n / size + start / size + part;
                     let (from, to) = (Words(from.0.add(part * size)), Words(to.0.add(part * size)));
                     if inner == 3 {
-                        forward_three::<MODE, false, _, _>(k, roots, place, size, from, to);
+                        forward_three::<MODE, false, _, _, _>(
+                            k,
+                            roots,
+                            place,
+                            size,
+                            from,
+                            to,
+                            &mut beside,
+                        );
                     } else {
-                        forward_two::<MODE, false, _, _>(k, roots, place, size, from, to);
+                        forward_two::<MODE, false, _, _, _>(
+                            k,
+                            roots,
+                            place,
+                            size,
+                            from,
+                            to,
+                            &mut beside,
+                        );
                     }
                 }
                 from = to;
                 size >>= inner;
             }
             for i in 0..block / 64 {
-                for line in ahead.next().unwrap_or_default().chunks(FETCHED) {
-                    _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
-                }
+                beside.step();
                 let at = (start / 64 + i) * last_words(MODE == LAZY);
                 let roots = roots.last.as_ptr().add(at);
                 forward_last::<MODE, D>(k, scratch.add(64 * i), roots, start + 64 * i, sink);
@@ -993,13 +1108,14 @@ unsafe fn block_range<const MODE: u8, D: Sink>(
 /// in and out below 4p.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn forward_two<const MODE: u8, const FIRST: bool, S: Source, D: Sink>(
+unsafe fn forward_two<const MODE: u8, const FIRST: bool, S: Source, D: Sink, B: Beside>(
     k: K,
     roots: &Roots,
     place: usize,
     size: usize,
     from: S,
     to: D,
+    beside: &mut B,
 ) {
     let w = broadcast(roots, place);
     let w0 = broadcast(roots, 2 * place);
@@ -1024,6 +1140,7 @@ unsafe fn forward_two<const MODE: u8, const FIRST: bool, S: Source, D: Sink>(
             to.store(k, i + 2 * quarter, c);
             to.store(k, i + 3 * quarter, d);
         }
+        beside.step();
         i += 8;
     }
 }
@@ -1031,13 +1148,14 @@ unsafe fn forward_two<const MODE: u8, const FIRST: bool, S: Source, D: Sink>(
 /// Three stages on `size` ≥ 64 coefficients. Bounds as for [`forward_two`], and 8p after the third.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn forward_three<const MODE: u8, const FIRST: bool, S: Source, D: Sink>(
+unsafe fn forward_three<const MODE: u8, const FIRST: bool, S: Source, D: Sink, B: Beside>(
     k: K,
     roots: &Roots,
     place: usize,
     size: usize,
     from: S,
     to: D,
+    beside: &mut B,
 ) {
     let w = broadcast(roots, place);
     let w2 = [broadcast(roots, 2 * place), broadcast(roots, 2 * place + 1)];
@@ -1075,6 +1193,7 @@ unsafe fn forward_three<const MODE: u8, const FIRST: bool, S: Source, D: Sink>(
                 to.store(k, i + (2 * pair + 1) * eighth, b);
             }
         }
+        beside.step();
         i += 8;
     }
 }
@@ -1138,40 +1257,93 @@ unsafe fn invert<D: Sink>(t: &Tables, x: *const u64, work: *mut u64, sink: D) {
 /// The inverse of [`transform`].
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
 unsafe fn inverse<const MODE: u8, D: Sink>(t: &Tables, x: *const u64, work: *mut u64, sink: D) {
+    let n = t.n();
+    let block = block_size(n);
+    // SAFETY: all places are below n.
+    unsafe {
+        for start in (0..n).step_by(block) {
+            inverse_block::<MODE>(t, x.add(start), start, work, &[]);
+        }
+        inverse_above::<MODE, D>(t, work, sink);
+    }
+}
+
+/// The inverse stages within the block from `start` on, while `ahead` is fetched to the second cache: from the
+/// values at x to the block's place in `work`.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn inverse_block<const MODE: u8>(
+    t: &Tables,
+    x: *const u64,
+    start: usize,
+    work: *mut u64,
+    ahead: &[u8],
+) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if ahead.is_empty() {
+            inverse_within::<MODE, _>(t, x, start, work, Nothing);
+        } else {
+            let ahead = Ahead::new(ahead, block_steps(block_size(t.n())));
+            inverse_within::<MODE, _>(t, x, start, work, ahead);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn inverse_within<const MODE: u8, B: Beside>(
+    t: &Tables,
+    x: *const u64,
+    start: usize,
+    work: *mut u64,
+    mut beside: B,
+) {
     let k = constants(t);
     let n = t.n();
     let roots = &t.inverse;
     let block = block_size(n);
     let mut scratch = Scratch(MaybeUninit::uninit());
     let scratch: *mut u64 = scratch.0.as_mut_ptr().cast();
-    // SAFETY: all places are below n, those in the buffer below `block`.
+    // SAFETY: all places are below n, those at x and in the buffer below `block`.
     unsafe {
-        for start in (0..n).step_by(block) {
-            for i in 0..block / 64 {
-                let at = (start / 64 + i) * last_words(MODE == LAZY);
-                let roots = roots.last.as_ptr().add(at);
-                inverse_last::<MODE>(k, x.add(start + 64 * i), scratch.add(64 * i), roots);
-            }
-            let mut size = 8;
-            while size < block {
-                let inner = inner_stages((block / size).trailing_zeros());
-                size <<= inner;
-                let to = if size == block {
-                    work.add(start)
+        for i in 0..block / 64 {
+            beside.step();
+            let at = (start / 64 + i) * last_words(MODE == LAZY);
+            let roots = roots.last.as_ptr().add(at);
+            inverse_last::<MODE>(k, x.add(64 * i), scratch.add(64 * i), roots);
+        }
+        let mut size = 8;
+        while size < block {
+            let inner = inner_stages((block / size).trailing_zeros());
+            size <<= inner;
+            let to = if size == block {
+                work.add(start)
+            } else {
+                scratch
+            };
+            for part in 0..block / size {
+                let place = n / size + start / size + part;
+                let (from, to) = (Words(scratch.add(part * size)), Words(to.add(part * size)));
+                if inner == 3 {
+                    inverse_three::<MODE, _, _>(k, roots, place, size, from, to, &mut beside);
                 } else {
-                    scratch
-                };
-                for part in 0..block / size {
-                    let place = n / size + start / size + part;
-                    let (from, to) = (Words(scratch.add(part * size)), Words(to.add(part * size)));
-                    if inner == 3 {
-                        inverse_three::<MODE, _>(k, roots, place, size, from, to);
-                    } else {
-                        inverse_two::<MODE, _>(k, roots, place, size, from, to);
-                    }
+                    inverse_two::<MODE, _, _>(k, roots, place, size, from, to, &mut beside);
                 }
             }
         }
+    }
+}
+
+/// The inverse stages above blocks.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
+unsafe fn inverse_above<const MODE: u8, D: Sink>(t: &Tables, work: *mut u64, sink: D) {
+    let k = constants(t);
+    let n = t.n();
+    let roots = &t.inverse;
+    let block = block_size(n);
+    let none = &mut Nothing;
+    // SAFETY: all places are below n.
+    unsafe {
         if n <= BLOCK {
             let mut i = 0;
             while i < n {
@@ -1180,7 +1352,7 @@ unsafe fn inverse<const MODE: u8, D: Sink>(t: &Tables, x: *const u64, work: *mut
             }
             return;
         }
-        // The passes above blocks, from the smallest: the sizes of `first` the other way round.
+        // From the smallest: the sizes of `first` the other way round.
         let mut size = block;
         while size < n {
             let mut above = n;
@@ -1193,10 +1365,10 @@ unsafe fn inverse<const MODE: u8, D: Sink>(t: &Tables, x: *const u64, work: *mut
                 let x = Words(work.add(part * size));
                 let place = n / size + part;
                 match (inner, size == n) {
-                    (3, true) => inverse_three::<MODE, _>(k, roots, place, size, x, sink),
-                    (3, false) => inverse_three::<MODE, _>(k, roots, place, size, x, x),
-                    (_, true) => inverse_two::<MODE, _>(k, roots, place, size, x, sink),
-                    (_, false) => inverse_two::<MODE, _>(k, roots, place, size, x, x),
+                    (3, true) => inverse_three::<MODE, _, _>(k, roots, place, size, x, sink, none),
+                    (3, false) => inverse_three::<MODE, _, _>(k, roots, place, size, x, x, none),
+                    (_, true) => inverse_two::<MODE, _, _>(k, roots, place, size, x, sink, none),
+                    (_, false) => inverse_two::<MODE, _, _>(k, roots, place, size, x, x, none),
                 }
             }
         }
@@ -1209,13 +1381,14 @@ unsafe fn inverse<const MODE: u8, D: Sink>(t: &Tables, x: *const u64, work: *mut
 /// times the bound) and, for `MIDDLE` ones, sums of products (4p) are shrunk; see [`back`] for the others.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn inverse_two<const MODE: u8, D: Sink>(
+unsafe fn inverse_two<const MODE: u8, D: Sink, B: Beside>(
     k: K,
     roots: &Roots,
     place: usize,
     size: usize,
     from: Words,
     to: D,
+    beside: &mut B,
 ) {
     let w = broadcast(roots, place);
     let w0 = broadcast(roots, 2 * place);
@@ -1246,6 +1419,7 @@ unsafe fn inverse_two<const MODE: u8, D: Sink>(
             to.store(k, i + 2 * quarter, c);
             to.store(k, i + 3 * quarter, d);
         }
+        beside.step();
         i += 8;
     }
 }
@@ -1256,13 +1430,14 @@ unsafe fn inverse_two<const MODE: u8, D: Sink>(
 /// `MIDDLE` ones the sums of sums are shrunk once on the way.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512bw,avx512vbmi")]
-unsafe fn inverse_three<const MODE: u8, D: Sink>(
+unsafe fn inverse_three<const MODE: u8, D: Sink, B: Beside>(
     k: K,
     roots: &Roots,
     place: usize,
     size: usize,
     from: Words,
     to: D,
+    beside: &mut B,
 ) {
     let w = broadcast(roots, place);
     let w2 = [broadcast(roots, 2 * place), broadcast(roots, 2 * place + 1)];
@@ -1318,6 +1493,7 @@ unsafe fn inverse_three<const MODE: u8, D: Sink>(
                 to.store(k, i + t * eighth, v);
             }
         }
+        beside.step();
         i += 8;
     }
 }
