@@ -430,7 +430,7 @@ fn everything_in_parallel_and_portable() {
 /// Bit for bit, with more blocks than one, rotations in groups and alone, and limbs shared among threads in both
 /// ways.
 #[test]
-fn hoisted_rotations_are_rotations() {
+fn hoisted_rotations_are_rotations_on_any_threads() {
     let steps = [1, 2, 5].map(RotationStep);
     let options = Options::from_environment();
     let mut b = bench(parameters(13, 49, 9, 2), &[1, 2, 5], options);
@@ -439,7 +439,11 @@ fn hoisted_rotations_are_rotations() {
     for level in [8, 3] {
         let x = alone.drop_level(&x, Level(level)).unwrap();
         let expected = steps.map(|s| alone.rotate(&x, s, &b.keys).unwrap());
+        let square = alone.square(&x).unwrap();
+        let rescaled = alone.relinearize_rescale(&square, &b.keys).unwrap();
         for c in [&alone, &b.context.parallel(true)] {
+            let again = c.relinearize_rescale(&square, &b.keys).unwrap();
+            assert!(again.to_bytes(c).unwrap() == rescaled.to_bytes(c).unwrap());
             let hoisted = c.rotate_hoisted(&x, &steps, &b.keys).unwrap();
             for (hoisted, expected) in hoisted.iter().zip(&expected) {
                 assert!(hoisted.to_bytes(c).unwrap() == expected.to_bytes(c).unwrap());
