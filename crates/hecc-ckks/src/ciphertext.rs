@@ -4,6 +4,30 @@ use hecc_params::{Level, Scale};
 
 use crate::ring::{Eval, Poly};
 
+/// What all of them tell of themselves.
+macro_rules! shape {
+    ($($of:ident),*) => {
+        $(
+            impl $of {
+                /// Its level.
+                pub fn level(&self) -> Level {
+                    self.level
+                }
+                /// Its scale.
+                pub fn scale(&self) -> Scale {
+                    self.scale
+                }
+                /// How many slots the vector has; the ring repeats it cyclically.
+                pub fn slots(&self) -> usize {
+                    self.slots
+                }
+            }
+        )*
+    };
+}
+
+shape!(Plaintext, ExtendedPlaintext, Ciphertext, SeededCiphertext);
+
 /// An encoded vector of slots.
 #[derive(Clone, Debug)]
 pub struct Plaintext {
@@ -12,21 +36,6 @@ pub struct Plaintext {
     pub(crate) scale: Scale,
     pub(crate) slots: usize,
     pub(crate) tag: u64,
-}
-
-impl Plaintext {
-    /// Its level.
-    pub fn level(&self) -> Level {
-        self.level
-    }
-    /// Its scale.
-    pub fn scale(&self) -> Scale {
-        self.scale
-    }
-    /// How many slots the encoded vector has; the ring repeats it cyclically.
-    pub fn slots(&self) -> usize {
-        self.slots
-    }
 }
 
 /// A plaintext with residues modulo the special primes too, for
@@ -46,18 +55,6 @@ pub struct ExtendedPlaintext {
 }
 
 impl ExtendedPlaintext {
-    /// Its level.
-    pub fn level(&self) -> Level {
-        self.level
-    }
-    /// Its scale.
-    pub fn scale(&self) -> Scale {
-        self.scale
-    }
-    /// How many slots the encoded vector has.
-    pub fn slots(&self) -> usize {
-        self.slots
-    }
     /// Bytes of the residues in memory.
     pub fn memory(&self) -> usize {
         self.poly.words().len() * 8
@@ -98,18 +95,6 @@ pub struct Ciphertext {
 }
 
 impl Ciphertext {
-    /// Its level.
-    pub fn level(&self) -> Level {
-        self.level
-    }
-    /// Its scale.
-    pub fn scale(&self) -> Scale {
-        self.scale
-    }
-    /// How many slots the encrypted vector has; the ring repeats it cyclically.
-    pub fn slots(&self) -> usize {
-        self.slots
-    }
     /// 1, or 2 after a multiplication without relinearization.
     pub fn degree(&self) -> usize {
         self.polys.len() - 1
@@ -140,19 +125,4 @@ pub struct SeededCiphertext {
     pub(crate) scale: Scale,
     pub(crate) slots: usize,
     pub(crate) tag: u64,
-}
-
-impl SeededCiphertext {
-    /// Its level.
-    pub fn level(&self) -> Level {
-        self.level
-    }
-    /// Its scale.
-    pub fn scale(&self) -> Scale {
-        self.scale
-    }
-    /// How many slots the encrypted vector has.
-    pub fn slots(&self) -> usize {
-        self.slots
-    }
 }

@@ -40,7 +40,7 @@ impl Context {
         sample.wipe();
         SecretKey {
             coefficients,
-            poly,
+            poly: poly.secret(),
             tag: self.tag(),
         }
     }
@@ -500,14 +500,15 @@ mod encryption {
             })
         }
 
-        /// Decrypts a ciphertext of degree 1 or 2. No NTT: the result is in NTT form.
+        /// Decrypts a ciphertext of degree 1 or 2. No NTT: the result is in NTT form. It is wiped when it is
+        /// dropped.
         ///
         /// # Errors
         /// [`Error::Foreign`].
         pub fn decrypt(&self, ciphertext: &Ciphertext, key: &SecretKey) -> Result<Plaintext> {
             self.check_tag("the ciphertext", ciphertext.tag)?;
             self.check_tag("the secret key", key.tag)?;
-            let mut poly = self.uninit(ciphertext.level.limbs());
+            let mut poly = self.uninit(ciphertext.level.limbs()).secret();
             let [first @ .., last] = ciphertext.polys.as_slice() else {
                 return Err(Error::Empty("decrypt"));
             };

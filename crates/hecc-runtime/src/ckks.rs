@@ -235,20 +235,29 @@ impl<'a> CkksBackend<'a> {
         }
     }
 
-    fn encode(&self, context: &Context, node: NodeId) -> Result<Plaintext, RuntimeError> {
+    /// Encodes a plaintext: `with(its values, its level, its scale)`.
+    fn encode_with<T>(
+        &self,
+        node: NodeId,
+        with: impl FnOnce(&[f64], Level, Scale) -> Result<T, hecc_ckks::Error>,
+    ) -> Result<T, RuntimeError> {
         match self.circuit.graph.op(node) {
             CkksOp::Encode {
                 plain,
                 level,
                 scale,
             } => {
-                let meta = &self.circuit.meta;
-                let values = self.plains.slots(*plain, meta.values())?;
-                encode_values(context, meta, &values, *level, Scale(scale.0))
-                    .map_err(engine_error(self.circuit, node))
+                let values = self.plains.slots(*plain, self.circuit.meta.values())?;
+                with(&values, *level, Scale(scale.0)).map_err(engine_error(self.circuit, node))
             }
             _ => Err(not_a(self.circuit, node, "a plaintext")),
         }
+    }
+
+    fn encode(&self, context: &Context, node: NodeId) -> Result<Plaintext, RuntimeError> {
+        self.encode_with(node, |values, level, scale| {
+            encode_values(context, &self.circuit.meta, values, level, scale)
+        })
     }
 
     fn encode_extended(
@@ -256,19 +265,9 @@ impl<'a> CkksBackend<'a> {
         context: &Context,
         node: NodeId,
     ) -> Result<ExtendedPlaintext, RuntimeError> {
-        match self.circuit.graph.op(node) {
-            CkksOp::Encode {
-                plain,
-                level,
-                scale,
-            } => {
-                let slots = self.plains.slots(*plain, self.circuit.meta.slots)?;
-                context
-                    .encode_extended(&slots, *level, Scale(scale.0))
-                    .map_err(engine_error(self.circuit, node))
-            }
-            _ => Err(not_a(self.circuit, node, "a plaintext")),
-        }
+        self.encode_with(node, |values, level, scale| {
+            context.encode_extended(values, level, scale)
+        })
     }
 
     fn node(

@@ -2,8 +2,6 @@
 
 use std::marker::PhantomData;
 
-use zeroize::Zeroize;
-
 use super::pool::{Pool, Words};
 
 /// Coefficients, in rising order.
@@ -43,6 +41,8 @@ pub struct Poly<D: Domain> {
     words: Words,
     n: usize,
     limbs: usize,
+    /// Whether it is wiped when dropped.
+    secret: bool,
     pool: Pool,
     domain: PhantomData<D>,
 }
@@ -54,9 +54,16 @@ impl<D: Domain> Poly<D> {
             words: pool.take(n * limbs),
             n,
             limbs,
+            secret: false,
             pool: pool.clone(),
             domain: PhantomData,
         }
+    }
+
+    /// The same, to be wiped when it is dropped; and so are its clones.
+    pub(crate) fn secret(mut self) -> Poly<D> {
+        self.secret = true;
+        self
     }
 
     /// How many limbs.
@@ -90,18 +97,30 @@ impl<D: Domain> Poly<D> {
     pub(crate) fn truncate(&mut self, limbs: usize) {
         if limbs < self.limbs {
             self.limbs = limbs;
+            if self.secret {
+                wipe(&mut self.words[limbs * self.n..]);
+            }
             self.pool.cut(&mut self.words, limbs * self.n);
         }
     }
 
     /// Overwrites everything with zeros in a way that is not optimised away.
     pub(crate) fn wipe(&mut self) {
-        self.words.zeroize();
+        wipe(&mut self.words);
     }
+}
+
+/// Zeros that are written whether anyone reads them or not.
+fn wipe(words: &mut [u64]) {
+    words.fill(0);
+    zeroize::optimization_barrier(words);
 }
 
 impl<D: Domain> Drop for Poly<D> {
     fn drop(&mut self) {
+        if self.secret {
+            self.wipe();
+        }
         self.pool
             .give(std::mem::replace(&mut self.words, Words::none()));
     }
@@ -110,6 +129,7 @@ impl<D: Domain> Drop for Poly<D> {
 impl<D: Domain> Clone for Poly<D> {
     fn clone(&self) -> Self {
         let mut copy = Poly::uninit(&self.pool, self.n, self.limbs);
+        copy.secret = self.secret;
         copy.words_mut().copy_from_slice(self.words());
         copy
     }

@@ -13,6 +13,7 @@ use super::modulus::{MAX_TERMS, Modulus};
 use super::ntt::Ntt;
 use super::pool::{Pool, Words};
 use super::sampling;
+use super::{Coeff, Poly};
 
 fn primes() -> Vec<u64> {
     let log_n = LogN(10);
@@ -622,6 +623,31 @@ fn lent_memory_is_disjoint_and_used_again() {
     #[cfg(target_os = "linux")]
     assert_eq!(idle, 1 << 14);
     pool.give(second);
+}
+
+#[test]
+fn secrets_are_wiped() {
+    let pool = Pool::new(0);
+    let keep = pool.take(8);
+    let written = |secret: bool, limbs: usize| {
+        let mut poly: Poly<Coeff> = Poly::uninit(&pool, 1024, 3);
+        if secret {
+            poly = poly.secret();
+        }
+        poly.words_mut().fill(7);
+        let mut copy = poly.clone();
+        copy.truncate(limbs);
+        drop((poly, copy));
+        let again = pool.take(6 * 1024);
+        let left = again.iter().filter(|&&w| w == 7).count();
+        pool.give(again);
+        left
+    };
+    // Without it the same memory still holds what was written.
+    assert_eq!(written(false, 3), 6 * 1024);
+    assert_eq!(written(true, 3), 0);
+    assert_eq!(written(true, 1), 0);
+    pool.give(keep);
 }
 
 #[test]
