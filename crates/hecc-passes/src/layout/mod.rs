@@ -239,20 +239,34 @@ fn lower_in_tiles_of(
     } else {
         0
     };
+    let mut least = u32::MAX;
     for slack in 0..=slacks {
         for prepared in forms {
             let slots = prepared.largest()?.min(most);
-            for repack in [0.0, 20.0] {
+            let mut more = false;
+            for (style, repack) in [
+                (tiles::Style::Tight, 0.0),
+                (tiles::Style::Tight, 20.0),
+                (tiles::Style::Early, 0.0),
+                (tiles::Style::Early, 20.0),
+                (tiles::Style::Filled, 0.0),
+            ] {
+                if style != tiles::Style::Tight && !more {
+                    break;
+                }
                 let wishes = tiles::Options {
                     repack,
                     most_inputs: options.max_inputs,
                     slack,
+                    style,
                 };
-                let Some(lowered) = prepared.lower(slots, &wishes)? else {
+                let Some((lowered, planned)) = prepared.lower(slots, &wishes)? else {
                     continue;
                 };
                 let lowered = tidy(&lowered);
                 let found = judged(&lowered, options);
+                more |= found.levels > planned;
+                least = least.min(planned - slack);
                 let taken = best.as_ref().is_none_or(|(b, _)| {
                     // for as many levels rather more work than more inputs
                     let fewer = found.inputs < b.inputs && found.work <= INPUTS_WORTH * b.work;
@@ -268,7 +282,8 @@ fn lower_in_tiles_of(
                 }
             }
         }
-        if best.as_ref().is_some_and(|(b, _)| options.fits(b)) {
+        let done = |b: &Estimate| options.fits(b) && b.levels <= least.saturating_add(slack + 1);
+        if best.as_ref().is_some_and(|(b, _)| done(b)) {
             break;
         }
     }

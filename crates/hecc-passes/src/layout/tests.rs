@@ -825,8 +825,17 @@ fn inputs_are_packed_once_where_few_are_allowed() {
             ..LayoutOptions::default()
         };
         let bounded = lower(&circuit, &few).unwrap();
-        assert!(bounded.inputs.len() <= least + 1, "{k}");
-        assert!(levels(&bounded) <= levels(&free) + 2, "{k}");
+        assert!(
+            bounded.inputs.len() <= least + 1,
+            "{k}: {}",
+            bounded.inputs.len()
+        );
+        assert!(
+            levels(&bounded) <= levels(&free) + 2,
+            "{k}: {} levels, {} with few inputs",
+            levels(&free),
+            levels(&bounded)
+        );
     }
     // a limit that nothing keeps is no error
     let none = LayoutOptions {

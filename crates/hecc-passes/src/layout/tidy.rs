@@ -4,19 +4,22 @@
 //!   is used twice, is marked `@keep` or has a declared range, or joining would lengthen the
 //!   longest chain of rescalings.
 //! * A rotation of a rotation is one rotation; equal rotations of the terms of a sum are one
-//!   rotation of their sum.
+//!   rotation of their sum, and where the sum holds the same terms unturned, it takes these from there:
+//!   ladders of rotations that end alike become one.
 //! * A scalar factor goes into a vector of weights that is multiplied anyway.
 //! * What no result needs is dropped; inputs and plaintexts are numbered by first use.
 //!
-//! Never more operations of any kind than before, never more levels; a second run changes nothing.
+//! Never more products or rotations than before, never more levels; a second run changes nothing.
 
 use std::sync::Arc;
 
-use hecc_ir::graph::{Builder, Circuit, NodeId, Operands, Real};
+use hecc_ir::graph::{Builder, Circuit, Interval, NodeId, Operands, Real};
 use hecc_ir::slots::{Coefficient, PlainDef, PlainId, PlainSource, Slots, SlotsMeta, SlotsOp};
 use hecc_ir::span::Span;
 use hecc_params::RotationStep;
 use rustc_hash::FxHashMap;
+
+use super::public::intervals;
 
 /// A sum that may yet be joined with its user.
 #[derive(Clone, Debug)]
@@ -284,7 +287,7 @@ impl Tidy<'_> {
         let node = self.old.graph.node(old);
         self.new.inherit(new, node);
         self.map[old.index()] = Some(new);
-        let free = self.uses[old.index()] == 1 && !node.keep && node.declared.is_none();
+        let free = self.uses[old.index()] == 1 && !node.keep;
         self.owners[new.index()] += if free { 1 } else { 2 };
     }
 
@@ -450,7 +453,7 @@ impl Tidy<'_> {
         }
         let id = PlainId(self.plains.len() as u32);
         self.plains.push(PlainDef {
-            range: super::public::intervals::of_values(&values),
+            range: intervals::of_values(&values),
             source: if uniform {
                 PlainSource::Uniform(values[0])
             } else {
@@ -477,6 +480,7 @@ impl Tidy<'_> {
             terms.push((c, node));
         }
         terms.retain(|(c, _)| value(*c) != Some(0.0));
+        let terms = self.share_ladders(terms, span);
         let terms = self.share_rotations(terms, span);
         let mut sum = match terms.as_slice() {
             [] => {
@@ -528,14 +532,76 @@ impl Tidy<'_> {
         sum
     }
 
-    /// Σ rotate(aᵢ, k) = rotate(Σ aᵢ, k), for rotations that nothing else uses.
+    /// A sum of terms aᵢ + rotate(aᵢ, k) whose ranges are declared is a + rotate(a, k), a = Σ aᵢ: its
+    /// range is the sum of theirs.
+    fn share_ladders(
+        &mut self,
+        terms: Vec<(Coefficient, NodeId)>,
+        span: Span,
+    ) -> Vec<(Coefficient, NodeId)> {
+        let graph = self.new.graph();
+        let rung = |c: Coefficient, node: NodeId| -> Option<(i32, (f64, NodeId, Interval))> {
+            let range = graph.node(node).declared?;
+            if self.owners[node.index()] != 1 || *graph.op(node) != SlotsOp::Add {
+                return None;
+            }
+            let operands = graph.operands(node);
+            let (below, turned) = (operands[0], operands[1]);
+            match graph.op(turned) {
+                SlotsOp::Rotate(k) if graph.operands(turned)[0] == below => {
+                    Some((k.0, (value(c)?, below, range)))
+                }
+                _ => None,
+            }
+        };
+        let mut groups: FxHashMap<i32, Vec<(f64, NodeId, Interval)>> = FxHashMap::default();
+        for (c, node) in &terms {
+            if let Some((k, term)) = rung(*c, *node) {
+                groups.entry(k).or_default().push(term);
+            }
+        }
+        groups.retain(|_, g| g.len() > 1);
+        let mut rest = terms.clone();
+        rest.retain(|(c, node)| rung(*c, *node).is_none_or(|(k, _)| !groups.contains_key(&k)));
+        // the factors move inside: another one would cost a second level
+        if groups.is_empty() || !rest.iter().all(|(c, _)| is_integer(*c)) {
+            return terms;
+        }
+        let one = Coefficient::Const(Real(1.0));
+        let mut groups: Vec<(i32, Vec<(f64, NodeId, Interval)>)> = groups.into_iter().collect();
+        groups.sort_unstable_by_key(|(k, _)| *k);
+        let mut out = Vec::with_capacity(rest.len() + groups.len());
+        for (k, group) in groups {
+            let mut inner = Form::empty(span);
+            let mut range = Interval::new(0.0, 0.0);
+            for (c, below, declared) in group {
+                self.term(&mut inner, Coefficient::Const(Real(c)), below);
+                range = intervals::add(range, intervals::scale(declared, c));
+            }
+            let inner = self.write(inner);
+            let turned = self.rotate(inner, i64::from(k), span);
+            let sum = self.push(SlotsOp::Add, &[inner, turned], span);
+            self.owners[sum.index()] += 1;
+            self.new.declare(sum, range);
+            out.push((one, sum));
+        }
+        out.append(&mut rest);
+        out
+    }
+
+    /// Σ rotate(aᵢ, k) = rotate(Σ aᵢ, k), for rotations that nothing else uses. A sum that holds the
+    /// terms aᵢ too, with the same factors, takes Σ aᵢ for them.
     fn share_rotations(
         &mut self,
         terms: Vec<(Coefficient, NodeId)>,
         span: Span,
     ) -> Vec<(Coefficient, NodeId)> {
         let step = |t: &Self, node: NodeId| match t.new.graph().op(node) {
-            SlotsOp::Rotate(k) if t.owners[node.index()] == 1 => Some(k.0),
+            SlotsOp::Rotate(k)
+                if t.owners[node.index()] == 1 && !pinned(t.new.graph().node(node)) =>
+            {
+                Some(k.0)
+            }
             _ => None,
         };
         let mut groups: FxHashMap<i32, Vec<(Coefficient, NodeId)>> = FxHashMap::default();
@@ -545,40 +611,69 @@ impl Tidy<'_> {
                 groups.entry(k).or_default().push((*c, inner));
             }
         }
-        // a factor that costs a level must be common to all, else it would cost a second one
-        groups.retain(|_, g| {
-            g.len() > 1
-                && (g.iter().all(|(c, _)| is_integer(*c)) || g.iter().all(|(c, _)| *c == g[0].0))
-        });
+        groups.retain(|_, g| g.len() > 1);
         if groups.is_empty() {
             return terms;
         }
-        let mut out = Vec::with_capacity(terms.len());
-        let mut written: FxHashMap<i32, ()> = FxHashMap::default();
-        for (c, node) in terms {
+        let whole = |c: &Coefficient| is_integer(*c);
+        let one = Coefficient::Const(Real(1.0));
+        // the steps of rotations that are taken together, with their terms and common factor
+        let mut written: FxHashMap<i32, Option<Coefficient>> = FxHashMap::default();
+        let mut out: Vec<(Coefficient, NodeId)> = Vec::with_capacity(terms.len());
+        let straight: FxHashMap<NodeId, Coefficient> =
+            terms.iter().map(|(c, a)| (*a, *c)).collect();
+        let mut unturned = Vec::new();
+        for (c, node) in &terms {
             let Some((k, group)) =
-                step(self, node).and_then(|k| groups.get(&k).map(|g| (k, g.clone())))
+                step(self, *node).and_then(|k| groups.get(&k).map(|g| (k, g.clone())))
             else {
-                out.push((c, node));
+                out.push((*c, *node));
                 continue;
             };
-            if written.insert(k, ()).is_some() {
+            if let Some(common) = written.get(&k) {
+                if common.is_none() {
+                    out.push((*c, *node));
+                }
                 continue;
             }
-            let one = Coefficient::Const(Real(1.0));
-            let common = if group.iter().all(|(d, _)| *d == c) {
-                c
+            let paired = group.iter().all(|(d, a)| straight.get(a) == Some(d));
+            let inside = || {
+                let grouped = |c: &Coefficient, node: &NodeId| {
+                    step(self, *node) == Some(k) || group.contains(&(*c, *node))
+                };
+                paired && terms.iter().all(|(c, node)| whole(c) || grouped(c, node))
+            };
+            let common = if group.iter().all(|(d, _)| d == c) {
+                Some(*c)
+            } else if group.iter().all(|(d, _)| whole(d)) || inside() {
+                Some(one)
             } else {
-                one
+                // a factor that costs a level must be common to all or the only one, else it would cost
+                // a second one
+                None
+            };
+            written.insert(k, common);
+            let Some(common) = common else {
+                out.push((*c, *node));
+                continue;
             };
             let mut inner = Form::empty(span);
-            for (d, node) in group {
+            for &(d, node) in &group {
                 let d = if common == one { d } else { one };
                 self.term(&mut inner, d, node);
             }
             let inner = self.write(inner);
             let turned = self.rotate(inner, i64::from(k), span);
             out.push((common, turned));
+            if paired {
+                unturned.push((common, inner, group));
+            }
+        }
+        for (common, inner, group) in unturned {
+            if group.iter().all(|term| out.contains(term)) {
+                out.retain(|term| !group.contains(term));
+                out.push((common, inner));
+            }
         }
         out
     }

@@ -27,6 +27,17 @@ use hecc_ir::tensor::{Secrecy, Tensor};
 
 use super::public::PublicPart;
 
+/// Where scalar factors, which plans take as free, are to find a mask or a scale to go into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// Nothing is done for them.
+    Tight,
+    /// Terms of a sum that can come before the last one do.
+    Early,
+    /// The same, and what was moved to other slot bits is masked and copied into its holes at once.
+    Filled,
+}
+
 /// What a plan may do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
@@ -36,6 +47,7 @@ pub(super) struct Options {
     pub(super) most_inputs: Option<usize>,
     /// Levels beyond the least that results may take.
     pub(super) slack: u32,
+    pub(super) style: Style,
 }
 
 /// A program made ready for planning.
@@ -69,7 +81,8 @@ impl Prepared {
         Ok(plan::values(&self.circuit, &mut public).map_or(1, |v| plan::largest(&v)))
     }
 
-    /// Lowers to vectors of `slots` slots; `None` where no layouts fit together.
+    /// Lowers to vectors of `slots` slots, with the levels that are expected, scalar factors taken as
+    /// free; `None` where no layouts fit together.
     ///
     /// # Errors
     /// As [`Prepared::new`].
@@ -77,7 +90,7 @@ impl Prepared {
         &self,
         slots: usize,
         options: &Options,
-    ) -> Result<Option<Circuit<Slots>>, Diagnostic> {
+    ) -> Result<Option<(Circuit<Slots>, u32)>, Diagnostic> {
         let circuit = &self.circuit;
         let mut public = PublicPart::new(circuit)?;
         let Some(values) = plan::values(circuit, &mut public) else {
@@ -101,10 +114,12 @@ impl Prepared {
             repack: options.repack,
             most_inputs: options.most_inputs,
             slack: options.slack,
+            style: options.style,
         };
         let Some(plan) = plan::plan(values, &outputs, slots.ilog2() as u8, &wishes) else {
             return Ok(None);
         };
-        Ok(Some(write::write(circuit, public, &plan, &known, slots)))
+        let lowered = write::write(circuit, public, &plan, &known, slots);
+        Ok(Some((lowered, plan.levels)))
     }
 }

@@ -10,7 +10,8 @@ pub(super) fn bits_of(n: usize) -> u8 {
 }
 
 /// Where one axis lies: its low `inner` index bits are the slot bits from `offset` on; the others
-/// number vectors.
+/// number vectors. Slot bit b carries index bit b mod `inner`, so that two places of an axis agree on
+/// the slot bits that they share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) offset: u8,
@@ -21,6 +22,17 @@ impl Place {
     /// Its slot bits.
     pub(super) fn mask(self) -> u32 {
         ((1u64 << self.inner) as u32).wrapping_sub(1) << self.offset
+    }
+
+    /// The index bits that a slot carries.
+    pub(super) fn index(self, slot: usize) -> usize {
+        let inner = usize::from(self.inner);
+        if inner == 0 {
+            return 0;
+        }
+        let low = (slot >> self.offset) & ((1 << inner) - 1);
+        let turn = usize::from(self.offset) % inner;
+        ((low << turn) | (low >> (inner - turn))) & ((1 << inner) - 1)
     }
 
     /// How many vectors an axis of this extent is cut into.
@@ -67,8 +79,7 @@ pub(super) fn labels(
         }
         let mut element = 0;
         for (axis, place) in state.layout.iter().enumerate() {
-            let low = (t >> place.offset) & ((1 << place.inner) - 1);
-            let index = (part[axis] << place.inner) + low;
+            let index = (part[axis] << place.inner) + place.index(t);
             if index >= shape[axis] {
                 element = usize::MAX;
                 break;
@@ -104,88 +115,41 @@ pub(super) fn number(layout: &[Place], shape: &[usize], part: &[usize]) -> usize
 /// How a vector of numbers whose index lies in some slot bits, with copies in all others, is moved
 /// to other slot bits.
 ///
-/// A first mask keeps the diagonal on which the bits that can go straight to their new places
-/// already agree with them; sums over the old places then leave the old places empty. What could
-/// not go, since its new place was taken, is cut into as many pieces as it has values, and every
-/// piece is rotated by its own distance.
+/// Index bits in slot bits that both places share stay. A mask keeps the diagonal on which every
+/// other index bit agrees with the slot bit where it is to go; sums over the slot bits that it
+/// leaves then put copies there: everywhere when these lie above all others, else the slots where
+/// they are not zero are holes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Relay {
-    /// Index bits.
-    pub(super) bits: u8,
-    pub(super) from: u8,
-    pub(super) to: u8,
-    /// Index bits that go straight, by index bit.
-    pub(super) straight: u32,
-    /// Whether the sums come out everywhere, and nothing else is to be done.
-    pub(super) cyclic: bool,
+    from: Place,
+    to: Place,
 }
 
-/// Pieces that a relay may take.
-const PIECES_MAX: u32 = 5;
-
 impl Relay {
-    pub(super) fn new(bits: u8, from: u8, to: u8, slot_bits: u8) -> Option<Relay> {
-        if from == to || bits == 0 || from + bits > slot_bits || to + bits > slot_bits {
-            return None;
-        }
-        let taken = |b: u8| b >= from && b < from + bits;
-        let mut straight = 0u32;
-        for i in 0..bits {
-            if !taken(to + i) {
-                straight |= 1 << i;
-            }
-        }
-        let pieces = u32::from(bits) - straight.count_ones();
-        if pieces > PIECES_MAX {
-            return None;
-        }
-        // no slot bit above the old places may carry anything
-        let cyclic = pieces == 0 && to < from;
-        Some(Relay {
-            bits,
-            from,
-            to,
-            straight,
-            cyclic,
-        })
+    pub(super) fn new(from: Place, to: Place, slot_bits: u8) -> Option<Relay> {
+        let fits = |p: Place| p.inner > 0 && p.offset + p.inner <= slot_bits;
+        (from != to && from.inner == to.inner && fits(from) && fits(to))
+            .then_some(Relay { from, to })
     }
 
     /// Slot bits that are summed over.
     pub(super) fn summed(&self) -> u32 {
-        self.straight << self.from
+        self.from.mask() & !self.to.mask()
     }
 
-    /// Index bits that go in pieces.
-    pub(super) fn pieces(&self) -> u32 {
-        ((1u32 << self.bits) - 1) & !self.straight
-    }
-
-    /// Slot bits that are empty at the end and take copies.
-    pub(super) fn emptied(&self) -> u32 {
-        let old = ((1u32 << self.bits) - 1) << self.from;
-        let new = ((1u32 << self.bits) - 1) << self.to;
-        old & !new
-    }
-
-    pub(super) fn levels(&self) -> u32 {
-        if self.cyclic { 1 } else { 2 }
-    }
-
-    pub(super) fn masks(&self) -> u32 {
-        if self.cyclic {
-            1
+    /// Slot bits that hold partial sums.
+    pub(super) fn holes(&self) -> u32 {
+        if self.to.offset < self.from.offset {
+            0
         } else {
-            1 + (1 << self.pieces().count_ones())
+            self.summed()
         }
     }
 
-    pub(super) fn rotations(&self) -> u32 {
-        let sums = self.straight.count_ones();
-        if self.cyclic {
-            sums
-        } else {
-            sums + (1 << self.pieces().count_ones()) - 1 + self.emptied().count_ones()
-        }
+    /// Whether the mask keeps a slot of an axis of `n` elements.
+    pub(super) fn keeps(&self, slot: usize, n: usize) -> bool {
+        let index = self.from.index(slot);
+        index < n && self.to.index(slot) == index
     }
 }
 

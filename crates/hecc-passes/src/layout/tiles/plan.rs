@@ -14,6 +14,7 @@ use hecc_ir::graph::{Circuit, Interval, NodeId};
 use hecc_ir::tensor::{Secrecy, Tensor, TensorOp, elements};
 use smallvec::SmallVec;
 
+use super::Style;
 use super::place::{Layout, Place, Relay, State, bits_of, carried, vectors};
 use crate::layout::expand::{Source, movement};
 use crate::layout::public::{Known, PublicPart, intervals, range_of};
@@ -106,6 +107,8 @@ struct Info {
 pub(super) struct Plan {
     pub(super) values: Vec<Value>,
     pub(super) chosen: Vec<Vec<(usize, Choice)>>,
+    /// Levels that it was made for, with scalar factors taken as free.
+    pub(super) levels: u32,
     states: Vec<Vec<Info>>,
     /// By result of the circuit: the value and its state, `None` for public results.
     pub(super) results: Vec<Option<(usize, usize)>>,
@@ -305,6 +308,7 @@ pub(super) struct Wishes {
     pub(super) most_inputs: Option<usize>,
     /// Levels beyond the least that results may take.
     pub(super) slack: u32,
+    pub(super) style: Style,
 }
 
 /// Chooses layouts for vectors of 2^`slot_bits` slots. `outputs` are the results, by value.
@@ -333,6 +337,7 @@ pub(super) fn plan(
         values: planner.values,
         states: planner.states,
         chosen: best.chosen,
+        levels,
         results: best.results,
     })
 }
@@ -796,7 +801,15 @@ impl Planner {
             }
         }
         self.settle(v, &mut infos);
-        // masks and copies into holes
+        self.fill(v, &mut infos);
+        self.relay(v, &mut infos);
+        self.fill(v, &mut infos);
+        self.states[v] = infos;
+        (!self.states[v].is_empty()).then_some(())
+    }
+
+    /// Masks states with holes and puts copies there.
+    fn fill(&self, v: usize, infos: &mut Vec<Info>) {
         let holed: Vec<usize> = (0..infos.len())
             .filter(|i| infos[*i].state.holes != 0)
             .collect();
@@ -805,7 +818,7 @@ impl Planner {
                 layout: infos[i].state.layout.clone(),
                 holes: 0,
             };
-            let n = vectors(&state.layout, &shape) as f64;
+            let n = vectors(&state.layout, &self.values[v].shape) as f64;
             let copies = f64::from(infos[i].state.holes.count_ones());
             let choice = Choice {
                 via: Via::Cover,
@@ -813,39 +826,49 @@ impl Planner {
                 levels: 1,
                 cost: n * (work::MASK + copies),
             };
-            insert(&mut infos, state, choice);
+            insert(infos, state, choice, 0.0);
         }
-        self.settle(v, &mut infos);
-        // vectors of numbers are moved between slot bits
+        self.settle(v, infos);
+    }
+
+    /// Moves a vector of numbers between slot bits.
+    fn relay(&self, v: usize, infos: &mut Vec<Info>) {
+        let value = &self.values[v];
+        let shape = &value.shape;
         let real: Vec<usize> = (0..shape.len()).filter(|i| shape[*i] > 1).collect();
-        if let [axis] = &real[..] {
-            let bits = bits_of(shape[*axis]);
-            let sources: Vec<usize> = (0..infos.len())
-                .filter(|i| infos[*i].state.holes == 0)
-                .collect();
-            for target in candidates {
-                for &i in &sources {
-                    let (from, to) = (infos[i].state.layout[*axis], target[*axis]);
-                    if from.inner != bits || to.inner != bits {
-                        continue;
-                    }
-                    let Some(relay) = Relay::new(bits, from.offset, to.offset, self.slot_bits)
-                    else {
-                        continue;
-                    };
-                    let choice = Choice {
-                        via: Via::Relay,
-                        from: SmallVec::from_slice(&[(v, i)]),
-                        levels: relay.levels(),
-                        cost: f64::from(relay.rotations()) + f64::from(relay.masks()) * work::MASK,
-                    };
-                    insert(&mut infos, full(target), choice);
+        let [axis] = real[..] else {
+            return;
+        };
+        let bits = bits_of(shape[axis]);
+        let sources: Vec<usize> = (0..infos.len())
+            .filter(|i| infos[*i].state.holes == 0)
+            .collect();
+        for target in &self.candidates[v] {
+            for &i in &sources {
+                let (from, to) = (infos[i].state.layout[axis], target[axis]);
+                if from.inner != bits {
+                    continue;
                 }
+                let Some(relay) = Relay::new(from, to, self.slot_bits) else {
+                    continue;
+                };
+                let fill = self.wishes.style == Style::Filled && relay.holes() != 0;
+                let masks = 1 + u32::from(fill);
+                let choice = Choice {
+                    via: Via::Relay,
+                    from: SmallVec::from_slice(&[(v, i)]),
+                    levels: masks,
+                    cost: f64::from(masks * relay.summed().count_ones())
+                        + f64::from(masks) * work::MASK,
+                };
+                let state = State {
+                    layout: target.clone(),
+                    holes: if fill { 0 } else { relay.holes() },
+                };
+                insert(infos, state, choice, 2.0 * value.range.magnitude());
             }
-            self.settle(v, &mut infos);
         }
-        self.states[v] = infos;
-        (!self.states[v].is_empty()).then_some(())
+        self.settle(v, infos);
     }
 
     /// Arrival and work of every state of a value, from those of the operands.
@@ -941,7 +964,17 @@ impl Planner {
             for (s, choice) in &taken {
                 if choice.via == Via::Direct {
                     let by = needed[v][s] - choice.levels;
-                    for &(o, t) in &choice.from {
+                    let arrival = |&(o, t): &(usize, usize)| self.states[o][t].arrival;
+                    let sum = matches!(self.values[v].kind, Kind::Add | Kind::Sub);
+                    let last = choice.from.iter().map(arrival).max().unwrap_or(0);
+                    for at in &choice.from {
+                        let (o, t) = *at;
+                        // terms that come earlier than another take on its scale for nothing
+                        let early = sum && self.wishes.style != Style::Tight && arrival(at) < last;
+                        let by = match early {
+                            true => by.saturating_sub(1).max(arrival(at)),
+                            false => by,
+                        };
                         if let Some((leaf, layout)) = self.packing(o, t)
                             && !packed[leaf].contains(&layout)
                         {
@@ -1029,15 +1062,24 @@ impl Planner {
     }
 }
 
-fn insert(infos: &mut Vec<Info>, state: State, choice: Choice) {
+/// Adds a way to a state, in which slots that nobody reads are at most `junk` large. A way that is
+/// known is not added again.
+fn insert(infos: &mut Vec<Info>, state: State, choice: Choice, junk: f64) {
+    let junk = if state.holes == 0 { 0.0 } else { junk };
     match infos.iter_mut().find(|i| i.state == state) {
-        Some(info) => info.choices.push(choice),
+        Some(info) => {
+            let known = |c: &Choice| c.via == choice.via && c.from == choice.from;
+            if !info.choices.iter().any(known) {
+                info.junk = info.junk.max(junk);
+                info.choices.push(choice);
+            }
+        }
         None => infos.push(Info {
             state,
             choices: vec![choice],
             arrival: u32::MAX,
             flow: f64::INFINITY,
-            junk: 0.0,
+            junk,
         }),
     }
 }

@@ -8,7 +8,7 @@ use hecc_ir::slots::{Coefficient, PackedOutput, SlotMap, SlotSource, Slots, Unpa
 use hecc_ir::tensor::Tensor;
 use rustc_hash::FxHashMap;
 
-use super::place::{Relay, State, behind_part, bits_of, labels, number, parts};
+use super::place::{Relay, State, behind_part, labels, number, parts};
 use super::plan::{Choice, Kind, Plan, Value, Via, behind};
 use crate::layout::emit::Emitter;
 use crate::layout::known;
@@ -365,12 +365,8 @@ impl Writer<'_> {
         let vectors = terms
             .into_iter()
             .map(|t| {
-                let mut node = self.emit.linear(t);
-                for bit in (0..u32::BITS).filter(|b| steps >> b & 1 == 1).rev() {
-                    let turned = self.emit.rotate(node, 1 << bit);
-                    node = self.emit.add(node, turned);
-                }
-                node
+                let node = self.emit.linear(t);
+                self.ladder(node, steps)
             })
             .collect();
         let count: usize = axes.iter().map(|x| shape[*x]).product();
@@ -430,66 +426,56 @@ impl Writer<'_> {
         let axis = (0..shape.len())
             .find(|i| shape[*i] > 1)
             .expect("planned for a vector");
-        let (old, new) = (under.layout[axis], state.layout[axis]);
         let relay = Relay::new(
-            bits_of(shape[axis]),
-            old.offset,
-            new.offset,
+            under.layout[axis],
+            state.layout[axis],
             self.slots.ilog2() as u8,
         )
         .expect("planned");
-        let n = shape[axis];
-        let value = |t: usize| (t >> relay.from) & ((1 << relay.bits) - 1);
-        let agrees = |t: usize, i: u8| (t >> (relay.to + i)) & 1 == (t >> (relay.from + i)) & 1;
-        let straight =
-            |t: usize| (0..relay.bits).all(|i| relay.straight >> i & 1 == 0 || agrees(t, i));
-        let first: Vec<f64> = (0..self.slots)
-            .map(|t| f64::from(u8::from(value(t) < n && straight(t))))
+        let kept: Vec<f64> = (0..self.slots)
+            .map(|t| f64::from(u8::from(relay.keeps(t, shape[axis]))))
             .collect();
-        let mask = self.emit.vector(&first);
-        let mut node = self.emit.mul_plain(from.vectors[0], mask);
-        for bit in (0..u32::BITS)
-            .filter(|b| relay.summed() >> b & 1 == 1)
-            .rev()
-        {
-            let turned = self.emit.rotate(node, 1 << bit);
-            node = self.emit.add(node, turned);
+        let mask = self.emit.vector(&kept);
+        let masked = self.emit.mul_plain(from.vectors[0], mask);
+        let node = self.ladder(masked, relay.summed());
+        let clean = relay.holes() == 0;
+        if clean {
+            self.claim(&[node], from.range);
         }
-        if !relay.cyclic {
-            let loose: Vec<u8> = (0..relay.bits)
-                .filter(|i| relay.pieces() >> i & 1 == 1)
-                .collect();
-            let mut terms = Vec::new();
-            for piece in 0..1usize << loose.len() {
-                let (mut here, mut shift) = (0usize, 0i64);
-                for (k, i) in loose.iter().enumerate() {
-                    if piece >> k & 1 == 1 {
-                        here |= 1 << (relay.from + i);
-                        shift += (1i64 << (relay.from + i)) - (1i64 << (relay.to + i));
-                    }
-                }
-                let all: usize = loose.iter().map(|i| 1usize << (relay.from + i)).sum();
-                let values: Vec<f64> = (0..self.slots)
-                    .map(|t| {
-                        let empty = t as u32 & relay.summed() == 0;
-                        f64::from(u8::from(empty && t & all == here))
-                    })
-                    .collect();
-                let mask = self.emit.vector(&values);
-                let cut = self.emit.mul_plain(node, mask);
-                let turned = self.emit.rotate(cut, shift);
-                terms.push((Coefficient::Const(Real(1.0)), turned));
-            }
-            let sum = self.emit.linear(terms);
-            node = self.fill(sum, relay.emptied());
-        }
-        self.claim(&[node], from.range);
-        Held {
+        let moved = Held {
             vectors: vec![node],
             range: from.range,
-            rest: ZERO_RANGE,
-            clean: true,
+            rest: if clean {
+                ZERO_RANGE
+            } else {
+                // a window over the holes meets the elements of two
+                intervals::scale(intervals::hull(from.range, ZERO_RANGE), 2.0)
+            },
+            clean,
+        };
+        if state.holes == relay.holes() {
+            return moved;
         }
+        let holed = State {
+            layout: state.layout.clone(),
+            holes: relay.holes(),
+        };
+        self.cover(shape, &holed, &moved)
+    }
+
+    /// Sums over slot bits. Sums that share their bits at the top, or at the bottom, end with the
+    /// same rotations, which a sum of both then takes once.
+    fn ladder(&mut self, v: NodeId, bits: u32) -> NodeId {
+        let mut steps: Vec<u32> = (0..self.slots.ilog2())
+            .filter(|b| bits >> b & 1 == 1)
+            .collect();
+        if bits & (self.slots >> 1) as u32 == 0 {
+            steps.reverse();
+        }
+        steps.into_iter().fold(v, |v, bit| {
+            let turned = self.emit.rotate(v, 1 << bit);
+            self.emit.add(v, turned)
+        })
     }
 
     /// Every slot holds an element or zero: the range of the elements holds for all, though what
