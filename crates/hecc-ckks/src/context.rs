@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use hecc_params::{GaloisElement, Level, Parameters, Scale};
-use rayon::prelude::*;
 
 use crate::encoder::Embedding;
 use crate::ring::automorphism::Permutation;
@@ -13,6 +12,7 @@ use crate::ring::kernels::Path;
 use crate::ring::modulus::Modulus;
 use crate::ring::ntt::Ntt;
 use crate::ring::{Domain, Eval, Poly, Pool};
+use crate::tasks::Failed;
 use crate::{Error, Result};
 
 /// Most primes of a context: far beyond what any ring can use securely.
@@ -421,51 +421,20 @@ impl Context {
         self.parallel
     }
 
-    /// Runs `f`, within the threads' pool if this context spreads operations over threads: to enter it once
-    /// for several loops is cheaper than once for each.
-    pub(crate) fn within_pool<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
-        if self.parallel && rayon::current_thread_index().is_none() {
-            rayon::scope(|_| f())
-        } else {
-            f()
-        }
-    }
-
     /// Runs `f` on every item, over threads if this context says so.
-    pub(crate) fn each<T: Send>(&self, items: Vec<T>, f: impl Fn(usize, T) + Send + Sync) {
-        if self.parallel && items.len() > 1 {
-            // One by one: limbs are few, and some take longer than others.
-            items
-                .into_par_iter()
-                .enumerate()
-                .with_max_len(1)
-                .for_each(|(i, item)| f(i, item));
-        } else {
-            items
-                .into_iter()
-                .enumerate()
-                .for_each(|(i, item)| f(i, item));
-        }
+    pub(crate) fn each<T: Send>(&self, items: Vec<T>, f: impl Fn(usize, T) + Sync) {
+        let items = items.into_iter().enumerate();
+        self.in_order(&Failed::default(), items, |(i, item)| f(i, item));
     }
 
     /// Runs `f(limb number, limb)` on every limb.
     pub(crate) fn each_limb<D: Domain>(
         &self,
         poly: &mut Poly<D>,
-        f: impl Fn(usize, &mut [u64]) + Send + Sync,
+        f: impl Fn(usize, &mut [u64]) + Sync,
     ) {
         let n = poly.degree();
-        if self.parallel && poly.limbs() > 1 {
-            poly.words_mut()
-                .par_chunks_mut(n)
-                .enumerate()
-                .for_each(|(i, limb)| f(i, limb));
-        } else {
-            poly.words_mut()
-                .chunks_mut(n)
-                .enumerate()
-                .for_each(|(i, limb)| f(i, limb));
-        }
+        self.each(poly.words_mut().chunks_mut(n).collect(), f);
     }
 }
 

@@ -368,7 +368,7 @@ impl Context {
             targets: level.limbs() - dropped,
         };
         Ok(if self.is_parallel() {
-            self.within_pool(|| self.switch_on_threads(poly, &switching))
+            self.switch_on_threads(poly, &switching)
         } else {
             self.switch_alone(poly, &switching)
         })

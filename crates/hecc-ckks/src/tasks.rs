@@ -4,6 +4,9 @@
 //! whatever a task waits for is done or being computed by a thread that waits for nothing later: one thread
 //! alone finishes the list, and no thread that is late holds up more than the tasks it has begun. There is no barrier
 //! between the stages of an operation, and the pool of threads is entered once for all of them.
+//!
+//! A task that fills a slot never runs a list of its own: a thread that waits for the rest of such a list may take up
+//! any other work, which must not wait for the task that is suspended below it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -91,14 +94,17 @@ impl Context {
         tasks: impl IntoIterator<Item = T>,
         f: impl Fn(T) + Sync,
     ) {
+        let tasks = tasks.into_iter();
         if !self.is_parallel() {
-            tasks.into_iter().for_each(f);
+            tasks.for_each(f);
             return;
         }
-        let tasks: Vec<Mutex<Option<T>>> = tasks
-            .into_iter()
-            .map(|task| Mutex::new(Some(task)))
-            .collect();
+        let mut tasks: Vec<Mutex<Option<T>>> = tasks.map(|task| Mutex::new(Some(task))).collect();
+        if let [task] = &mut tasks[..] {
+            let task = task.get_mut().unwrap_or_else(PoisonError::into_inner);
+            task.take().into_iter().for_each(f);
+            return;
+        }
         let next = AtomicUsize::new(0);
         let work = || {
             let _watch = Watch(failed);
