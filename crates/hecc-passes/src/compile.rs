@@ -1,7 +1,5 @@
 //! The whole way: a checked program in, a circuit with parameters and a report out.
 
-use std::panic::resume_unwind;
-
 use hecc_ir::ckks::{Ckks, CkksOp};
 use hecc_ir::degree;
 use hecc_ir::diag::Diagnostic;
@@ -13,13 +11,13 @@ use hecc_ir::slots::Slots;
 use hecc_ir::span::{SourceMap, Span};
 use hecc_ir::tensor::{Budget, CkksOverrides, Tensor};
 use hecc_ir::verify;
-use hecc_params::CostModel;
+use hecc_params::{CostModel, Parameters};
 use serde::Serialize;
 
-use crate::layout::{self, LayoutOptions, Packing};
+use crate::candidates::{self, Candidate};
+use crate::layout::LayoutOptions;
 use crate::pipeline::{self, CompileError, Objective, PassReport};
-use crate::precompute;
-use crate::scale::{self, ScaleOptions, Scaled};
+use crate::scale::{self, ScaleOptions};
 
 /// How to compile.
 #[derive(Clone, Debug)]
@@ -38,7 +36,14 @@ pub struct CompileOptions {
     /// The times that layouts and parameters are chosen by. Whoever is to get the same circuit
     /// gives the same.
     pub cost: CostModel,
+    /// What circuits with parameters are compared by where time or work is minimised. Whoever is to
+    /// get the same circuit gives the same.
+    pub timing: Timing,
 }
+
+/// Predicts encryption and evaluation of a circuit: on one thread, and on those of the model's machine,
+/// in one unit.
+pub type Timing = fn(&Circuit<Ckks>, &Parameters, &CostModel) -> (f64, f64);
 
 impl Default for CompileOptions {
     fn default() -> Self {
@@ -49,6 +54,7 @@ impl Default for CompileOptions {
             unoptimized: true,
             overrides: CkksOverrides::default(),
             cost: CostModel::default(),
+            timing: scale::times,
         }
     }
 }
@@ -294,7 +300,7 @@ pub fn compile(
     sources: &SourceMap,
     options: &CompileOptions,
 ) -> Result<Compiled, Vec<Diagnostic>> {
-    compile_observed(module, sources, options, &mut |_, _| {})
+    compile_with(module, sources, options, None)
 }
 
 /// The same; `observer` sees the program after each pass, with the pass's name.
@@ -307,53 +313,20 @@ pub fn compile_observed(
     options: &CompileOptions,
     observer: &mut dyn FnMut(&str, Stage<'_>),
 ) -> Result<Compiled, Vec<Diagnostic>> {
-    let mut options = options.clone();
-    options.passes.prices = pipeline::Prices::of(&options.cost);
-    let options = &options;
-    if !options.unoptimized || options.passes.opt_level == 0 {
-        return compile_beside(module, sources, options, observer, || None);
-    }
-    // The program as written is measured beside the compilation, on a thread of its own.
-    std::thread::scope(|scope| {
-        let written = std::thread::Builder::new()
-            .stack_size(AS_WRITTEN_STACK)
-            .spawn_scoped(scope, || as_written(module, options));
-        compile_beside(module, sources, options, observer, || match written {
-            Ok(thread) => thread.join().unwrap_or_else(|e| resume_unwind(e)),
-            Err(_) => as_written(module, options),
-        })
-    })
+    compile_with(module, sources, options, Some(observer))
 }
 
-/// Bytes of stack for measuring the program as written: as many as a main thread usually has.
-const AS_WRITTEN_STACK: usize = 8 << 20;
-
-fn compile_beside(
+fn compile_with(
     module: &Module<Tensor>,
     sources: &SourceMap,
     options: &CompileOptions,
-    observer: &mut dyn FnMut(&str, Stage<'_>),
-    written: impl FnOnce() -> Option<Measures>,
+    mut observer: Option<&mut dyn FnMut(&str, Stage<'_>)>,
 ) -> Result<Compiled, Vec<Diagnostic>> {
+    let mut options = options.clone();
+    options.passes.prices = pipeline::Prices::of(&options.cost);
+    let options = &options;
     let source = module.entry();
     let span = source.meta.span;
-    let (mut flat, mut passes) = pipeline::optimize(
-        module,
-        &options.passes,
-        Some(&mut |name: &str, m: &Module<Tensor>| observer(name, Stage::Tensor(m))),
-    )
-    .map_err(|e| vec![refusal(e, span)])?;
-    let (slots, sent) = match flat.meta.precompute {
-        None => {
-            let mut slots = layout::lower(&flat, &layout_options(options)).map_err(|d| vec![d])?;
-            if let Some(other) = plainer(module, options, &flat, &slots, observer)? {
-                (flat, passes, slots) = other;
-            }
-            (slots, None)
-        }
-        Some(allowed) => precompute::lower(module, &flat, allowed, options)
-            .map(|(slots, sent)| (slots, Some(sent)))?,
-    };
     let declared = source.meta.ckks;
     let overrides = CkksOverrides {
         scale_bits: options.overrides.scale_bits.or(declared.scale_bits),
@@ -367,17 +340,43 @@ fn compile_beside(
             .precision
             .unwrap_or_else(|| options.target_bits - declared_size(source).log2()),
         asked: source.meta.precision.is_some(),
-        points: scale::points(&flat),
+        points: Vec::new(),
         span,
         objective: options.passes.objective,
         cost: options.cost.clone(),
     };
-    let mut diagnostics = Vec::new();
-    let (slots, scaled) = pack_instances(slots, options.layout.packing, &scale_options);
+    let (chosen, written) = candidates::best(module, options, &scale_options)?;
+    let Candidate {
+        form,
+        slots,
+        sent,
+        scaled,
+        ..
+    } = chosen;
+    let watched = observer.is_some();
+    let mut observer = |name: &str, stage: Stage<'_>| {
+        if let Some(observer) = &mut observer {
+            observer(name, stage);
+        }
+    };
+    // Forms are made in silence: what was chosen is shown and checked.
+    if watched || options.passes.verify {
+        let passes = pipeline::Options {
+            verify: options.passes.verify,
+            ..form.options
+        };
+        pipeline::optimize(
+            module,
+            &passes,
+            Some(&mut |name: &str, m: &Module<Tensor>| observer(name, Stage::Tensor(m))),
+        )
+        .map_err(|e| vec![refusal(e, span)])?;
+    }
     observer("layout", Stage::Slots(&slots));
     if options.passes.verify {
         blame("layout", &verify::verify_slots(&slots), span)?;
     }
+    let mut diagnostics = Vec::new();
     let (circuit, chosen) = match scaled {
         Ok(scaled) => {
             diagnostics.extend(scaled.warnings);
@@ -399,7 +398,8 @@ fn compile_beside(
     }
 
     // Of the optimised program, which has no loops left: the same polynomial in fewer steps.
-    let flat = Module::single(flat);
+    let (passes, reports) = (form.options, form.reports);
+    let flat = Module::single(form.flat);
     let degree = degree::degree(&flat).map_err(|e| vec![undefined(&e, span)])?;
     let measured = measure::measure(&circuit);
     let measures = reported(&measured, degree.degree);
@@ -408,7 +408,7 @@ fn compile_beside(
     } else if options.passes.opt_level == 0 {
         Some(measures)
     } else {
-        written().map(|m| reported(&m, degree.degree))
+        written.map(|m| reported(&m, degree.degree))
     };
     let report = Report {
         circuit: source.name.clone(),
@@ -417,7 +417,7 @@ fn compile_beside(
         degree_certified: degree.certified,
         optimal: degree.certified && measured.depth == degree.depth_lower_bound,
         objective: options.passes.objective,
-        work_growth: growth(&options.passes, &passes),
+        work_growth: growth(passes.opt_level, options.passes.growth(), &reports),
         unoptimized,
         params: chosen.as_ref().map(|(p, _, scale_bits)| ReportedParams {
             ring_degree: p.log_n().degree() as u64,
@@ -448,7 +448,7 @@ fn compile_beside(
             sent: sent.params,
         }),
         precision_bits: chosen.as_ref().map(|c| c.1),
-        passes: passes.iter().map(reported_pass).collect(),
+        passes: reports.iter().map(reported_pass).collect(),
         critical_path: critical_path(&circuit, &measured, sources),
         budget: source
             .meta
@@ -486,52 +486,6 @@ fn compile_beside(
     })
 }
 
-/// Programs of more operations are lowered in one form only.
-const COMPARED_MAX: usize = 1 << 14;
-
-/// What a program is before scale management, and how it came about.
-type Lowered = (Circuit<Tensor>, Vec<PassReport>, Circuit<Slots>);
-
-/// The program without what makes it shallower at as many levels, if that is another and goes before
-/// once it is laid out: masks may cost what the tensor passes have saved.
-fn plainer(
-    module: &Module<Tensor>,
-    options: &CompileOptions,
-    flat: &Circuit<Tensor>,
-    slots: &Circuit<Slots>,
-    observer: &mut dyn FnMut(&str, Stage<'_>),
-) -> Result<Option<Lowered>, Vec<Diagnostic>> {
-    let passes = &options.passes;
-    if passes.opt_level < 2 || !passes.shallow || flat.graph.len() > COMPARED_MAX {
-        return Ok(None);
-    }
-    let span = module.entry().meta.span;
-    let plain = pipeline::Options {
-        shallow: false,
-        ..*passes
-    };
-    let run = |observer: Option<pipeline::Observer<'_>>| {
-        pipeline::optimize(module, &plain, observer).map_err(|e| vec![refusal(e, span)])
-    };
-    let (other, _) = run(None)?;
-    if other == *flat {
-        return Ok(None);
-    }
-    let layout = layout_options(options);
-    let lowered = layout::lower(&other, &layout).map_err(|d| vec![d])?;
-    let (now, then) = (
-        layout::judged(slots, &layout),
-        layout::judged(&lowered, &layout),
-    );
-    if layout::program_better(&now, &then, passes.objective, passes.growth()) {
-        return Ok(None);
-    }
-    let (other, reports) = run(Some(&mut |name: &str, m: &Module<Tensor>| {
-        observer(name, Stage::Tensor(m));
-    }))?;
-    Ok(Some((other, reports, lowered)))
-}
-
 /// The layout's options: its objective and its times are those of the compilation.
 pub(crate) fn layout_options(options: &CompileOptions) -> LayoutOptions {
     LayoutOptions {
@@ -539,59 +493,6 @@ pub(crate) fn layout_options(options: &CompileOptions) -> LayoutOptions {
         cost: options.cost.clone(),
         ..options.layout.clone()
     }
-}
-
-/// Scales a circuit with one or two instances of its batch in a slot, whichever is better by the objective:
-/// levels are the same, hence less work in encryption and evaluation.
-fn pack_instances(
-    slots: Circuit<Slots>,
-    packing: Packing,
-    options: &ScaleOptions,
-) -> (Circuit<Slots>, Result<Scaled, Diagnostic>) {
-    if packing == Packing::Complex
-        && let Some(pairs) = layout::complex(&slots)
-    {
-        let scaled = scale::lower(&pairs, options);
-        return (pairs, scaled);
-    }
-    let real = scale::lower(&slots, options);
-    // Where the ring has slots to spare, half as many make it no smaller.
-    let tight = real
-        .as_ref()
-        .map_or(true, |r| r.parameters.log_n().slots() == slots.meta.slots);
-    if packing == Packing::Auto
-        && tight
-        && let Some(pairs) = layout::complex(&slots)
-        && let Ok(complex) = scale::lower(&pairs, options)
-    {
-        let better = match &real {
-            Ok(real) => {
-                let precise = |s: &Scaled| s.precision_bits >= options.target_bits;
-                let price = |s: &Scaled| match options.objective {
-                    Objective::Bandwidth => messages(s),
-                    Objective::Depth | Objective::Levels | Objective::Work | Objective::Time => {
-                        scale::work(s, &options.cost)
-                    }
-                };
-                price(&complex) < price(real) && (precise(&complex) || !precise(real))
-            }
-            Err(_) => true,
-        };
-        if better {
-            return (pairs, Ok(complex));
-        }
-    }
-    (slots, real)
-}
-
-/// Residues that the client sends and gets.
-fn messages(scaled: &Scaled) -> f64 {
-    let graph = &scaled.circuit.graph;
-    let inputs = scaled.circuit.inputs.iter().map(|i| i.level);
-    let outputs = scaled.circuit.outputs.iter();
-    let outputs = outputs.map(|(id, ())| graph.ty(*id).level());
-    let limbs: usize = inputs.chain(outputs).map(|l| l.limbs()).sum();
-    (limbs * scaled.parameters.log_n().degree()) as f64
 }
 
 /// The least magnitude that all results are declared to have, 1 at least: precision is relative to it.
@@ -602,19 +503,6 @@ fn declared_size(source: &Circuit<Tensor>) -> f64 {
         .map(|(_, o)| o.range.map_or(1.0, |r| r.magnitude()))
         .reduce(f64::min)
         .map_or(1.0, |size| size.max(1.0))
-}
-
-/// The measures of the program as it is written; no parameters are chosen for it. `None` when it
-/// cannot even be lowered so.
-fn as_written(module: &Module<Tensor>, options: &CompileOptions) -> Option<Measures> {
-    let passes = pipeline::Options {
-        opt_level: 0,
-        verify: false,
-        ..options.passes
-    };
-    let (flat, _) = pipeline::optimize(module, &passes, None).ok()?;
-    let slots = layout::lower(&flat, &layout_options(options)).ok()?;
-    Some(measure::measure(&scale::lower_ideal(&slots)))
 }
 
 pub(crate) fn refusal(e: CompileError, span: Span) -> Diagnostic {
@@ -676,15 +564,15 @@ fn reported(m: &Measures, degree: u64) -> ReportedMeasures {
     }
 }
 
-fn growth(options: &pipeline::Options, passes: &[PassReport]) -> ReportedGrowth {
-    let base = pipeline::base_work(options.opt_level, passes);
+fn growth(opt_level: u8, limit: f64, passes: &[PassReport]) -> ReportedGrowth {
+    let base = pipeline::base_work(opt_level, passes);
     let now = passes.last().map(|p| p.work.1);
     ReportedGrowth {
         ratio: match (base, now) {
             (Some(base), Some(now)) if base > 0.0 => now / base,
             _ => 1.0,
         },
-        limit: options.growth(),
+        limit,
     }
 }
 

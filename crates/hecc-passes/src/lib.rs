@@ -1,6 +1,7 @@
 //! Passes over circuit graphs: optimisation, layout, scale and level management, and the whole of
 //! [`compile`](compile::compile).
 
+mod candidates;
 pub mod compile;
 pub mod layout;
 pub mod pipeline;

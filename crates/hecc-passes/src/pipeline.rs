@@ -38,6 +38,17 @@ pub enum Objective {
     Bandwidth,
 }
 
+impl Objective {
+    /// All of them.
+    pub const ALL: [Objective; 5] = [
+        Objective::Depth,
+        Objective::Levels,
+        Objective::Work,
+        Objective::Time,
+        Objective::Bandwidth,
+    ];
+}
+
 /// What the caller wants of the tensor passes.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {

@@ -27,6 +27,6 @@ pub use execute::{Execution, Progress, execute};
 pub use keys::evaluation_keys_needed;
 pub use lockstep::{Divergence, LockstepBackend, LockstepValue, Tolerance};
 pub use pack::{PlainValue, Plains, Unpacked, pack, resolve_plains, unpack};
-pub use predict::{Memory, Prediction, predict, threads};
+pub use predict::{Memory, Prediction, predict, threads, times};
 pub use reference::{RangeFault, Reference, max_abs_error, reference};
 pub use schedule::{Arg, Fusion, Schedule, SumTerms, Task, WeightedRotation, Work};

@@ -14,7 +14,7 @@ use hecc_ir::slots::Coefficient;
 use hecc_params::{CostModel, FAST_BITS, Level, Parameters, RingCost, Switch};
 
 use crate::keys::evaluation_keys_needed;
-use crate::schedule::{Arg, Schedule, SumTerms, Task, WeightedRotation, Work};
+use crate::schedule::{Arg, Fusion, Schedule, SumTerms, Task, WeightedRotation, Work};
 
 /// What a run is predicted to need.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -150,6 +150,17 @@ pub fn predict(
             plain: circuit.meta.plains.len() as u64 * 8 * slots as u64,
         },
     }
+}
+
+/// Milliseconds that encryption with the public key and evaluation are predicted to take together: on one
+/// thread, and on the threads of the model's machine. What a compiler compares circuits by.
+pub fn times(circuit: &Circuit<Ckks>, parameters: &Parameters, model: &CostModel) -> (f64, f64) {
+    let schedule = Schedule::new(circuit, Fusion::On);
+    let on = |threads: usize| {
+        let p = predict(circuit, parameters, &schedule, model, threads);
+        p.encrypt + p.evaluate
+    };
+    (on(1), on(model.threads.max(1) as usize))
 }
 
 /// How much of the memory of evaluation is touched there for the first time: buffers are kept, and what

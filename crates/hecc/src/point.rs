@@ -144,6 +144,7 @@ impl Point {
         if let Some(slots) = self.max_slots {
             options.layout.max_slots = slots;
         }
+        options.timing = hecc_runtime::times;
         options.overrides.ring = self.ring;
         options.overrides.scale_bits = self.scale_bits;
         options

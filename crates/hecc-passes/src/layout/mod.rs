@@ -19,6 +19,8 @@ mod public;
 mod tidy;
 mod tiles;
 
+use std::rc::Rc;
+
 use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{Circuit, NodeId};
 use hecc_ir::measure;
@@ -83,11 +85,11 @@ impl LayoutOptions {
     }
 
     /// Whether a layout is to be taken before another.
-    fn prefers(&self, found: &Estimate, other: &Estimate) -> bool {
+    fn prefers(&self, found: &Estimate, other: &Estimate, objective: Objective) -> bool {
         match (self.fits(found), self.fits(other)) {
             (true, false) => true,
             (false, true) => false,
-            _ => found.better(other, self.objective),
+            _ => found.better(other, objective),
         }
     }
 }
@@ -114,6 +116,20 @@ pub fn lower(
     circuit: &Circuit<Tensor>,
     options: &LayoutOptions,
 ) -> Result<Circuit<Slots>, Diagnostic> {
+    let mut best = lower_for(circuit, options, &[options.objective])?;
+    Ok(best.swap_remove(0))
+}
+
+/// The same for several objectives: the best layout by each of them, all from the same choices.
+/// Layouts that are best by more than one are listed once, in the order of the objectives.
+///
+/// # Errors
+/// As [`lower`].
+pub(crate) fn lower_for(
+    circuit: &Circuit<Tensor>,
+    options: &LayoutOptions,
+    objectives: &[Objective],
+) -> Result<Vec<Circuit<Slots>>, Diagnostic> {
     check_flat(circuit)?;
     let public = public::PublicPart::new(circuit)?;
     let size = Size::of(circuit, &public);
@@ -125,21 +141,24 @@ pub fn lower(
             Strategy::Packed | Strategy::Tiles => false,
         };
     if by_element {
-        return Ok(tidy(&elements::lower(circuit, public)?));
+        return Ok(vec![tidy(&elements::lower(circuit, public)?)]);
     }
     let most = options.max_slots.next_power_of_two();
     let too_large = size.nodes > PACKED_WORK_MAX / size.largest;
     let tiled = match options.strategy {
         Strategy::Auto if too_large && size.nodes > TILED_NODES_MAX => None,
-        Strategy::Auto | Strategy::Tiles => lower_in_tiles(circuit, options)?,
+        Strategy::Auto | Strategy::Tiles => lower_in_tiles(circuit, options, objectives)?,
         Strategy::Elements | Strategy::Packed => None,
     };
     if tiled.is_none() && too_large && options.strategy == Strategy::Auto {
-        return Ok(tidy(&elements::lower(circuit, public)?));
+        return Ok(vec![tidy(&elements::lower(circuit, public)?)]);
     }
-    if let (Some((_, lowered)), Strategy::Tiles) = (&tiled, options.strategy) {
-        return Ok(lowered.clone());
-    }
+    let in_tiles = tiled.is_some();
+    let mut best = match tiled {
+        Some(tiled) if options.strategy == Strategy::Tiles => return Ok(tiled.distinct()),
+        Some(tiled) => tiled,
+        None => Bests::new(objectives),
+    };
     // vectors that hold the largest tensor whole, or all scalar products of matrices at once, or
     // parts of it: a smaller ring may do then
     let mut choices = vec![size.largest.min(most)];
@@ -156,10 +175,9 @@ pub fn lower(
         .saturating_mul(choices[0])
         .saturating_add(size.elements);
     choices.truncate((TRIED_WORK_MAX / work.max(1)).clamp(1, choices.len()));
-    if tiled.is_some() && work > PACKED_BESIDE_MAX {
+    if in_tiles && work > PACKED_BESIDE_MAX {
         choices.clear();
     }
-    let mut best = tiled;
     let mut switches = usize::MAX;
     for slots in choices {
         let lowered = tidy(&packed::lower(
@@ -170,12 +188,10 @@ pub fn lower(
         let found = judged(&lowered, options);
         let fewer = found.key_switches < switches;
         switches = found.key_switches;
-        if best
-            .as_ref()
-            .is_none_or(|(b, _)| options.prefers(&found, b))
-        {
-            best = Some((found, lowered));
-        } else if slots < size.largest.min(most) && !fewer {
+        let taken = best.offer(found, lowered, |found, best, objective| {
+            options.prefers(found, best, objective)
+        });
+        if !taken && slots < size.largest.min(most) && !fewer {
             // smaller parts yet will hardly be better
             break;
         }
@@ -184,21 +200,97 @@ pub fn lower(
         let lowered = tidy(&elements::lower(circuit, public)?);
         // both by the rough estimate, in which a scalar factor has its price
         let found = Estimate::of(&lowered, &options.cost);
-        if best
-            .as_ref()
-            .is_none_or(|(_, b)| options.prefers(&found, &Estimate::of(b, &options.cost)))
-        {
-            return Ok(lowered);
+        best.estimate_again(|circuit| Estimate::of(circuit, &options.cost));
+        best.offer(found, lowered, |found, best, objective| {
+            options.prefers(found, best, objective)
+        });
+    }
+    Ok(best.distinct())
+}
+
+/// A layout, and what it is compared by.
+type Judged = (Estimate, Circuit<Slots>);
+
+/// The best layouts so far, one for each objective.
+#[derive(Clone)]
+struct Bests {
+    best: Vec<(Objective, Option<Rc<Judged>>)>,
+}
+
+impl Bests {
+    fn new(objectives: &[Objective]) -> Bests {
+        Bests {
+            best: objectives.iter().map(|o| (*o, None)).collect(),
         }
     }
-    Ok(best.expect("there is a packed choice").1)
+
+    /// Takes a layout wherever there is none yet or it is to be taken before what is there; whether it
+    /// was taken anywhere.
+    fn offer(
+        &mut self,
+        found: Estimate,
+        lowered: Circuit<Slots>,
+        before: impl Fn(&Estimate, &Estimate, Objective) -> bool,
+    ) -> bool {
+        let offered = Rc::new((found, lowered));
+        let mut taken = false;
+        for (objective, best) in &mut self.best {
+            let takes = best
+                .as_ref()
+                .is_none_or(|b| before(&offered.0, &b.0, *objective));
+            if takes {
+                *best = Some(Rc::clone(&offered));
+                taken = true;
+            }
+        }
+        taken
+    }
+
+    /// Judges all of them in another way.
+    fn estimate_again(&mut self, estimate: impl Fn(&Circuit<Slots>) -> Estimate) {
+        let mut known: Vec<(Rc<Judged>, Rc<Judged>)> = Vec::new();
+        for best in self.best.iter_mut().filter_map(|(_, best)| best.as_mut()) {
+            let again = match known.iter().find(|(old, _)| Rc::ptr_eq(old, best)) {
+                Some((_, new)) => Rc::clone(new),
+                None => {
+                    let new = Rc::new((estimate(&best.1), best.1.clone()));
+                    known.push((Rc::clone(best), Rc::clone(&new)));
+                    new
+                }
+            };
+            *best = again;
+        }
+    }
+
+    fn all(&self, holds: impl Fn(&Estimate) -> bool) -> bool {
+        self.best
+            .iter()
+            .all(|(_, best)| best.as_ref().is_some_and(|b| holds(&b.0)))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.best.iter().all(|(_, best)| best.is_none())
+    }
+
+    /// Each of them once.
+    fn distinct(self) -> Vec<Circuit<Slots>> {
+        let mut out: Vec<Circuit<Slots>> = Vec::new();
+        for (_, best) in self.best {
+            let Some(best) = best else { continue };
+            if !out.contains(&best.1) {
+                out.push(best.1.clone());
+            }
+        }
+        out
+    }
 }
 
 /// The best of the tiled forms; `None` when the program has operations that are not laid out so.
 fn lower_in_tiles(
     circuit: &Circuit<Tensor>,
     options: &LayoutOptions,
-) -> Result<Option<(Estimate, Circuit<Slots>)>, Diagnostic> {
+    objectives: &[Objective],
+) -> Result<Option<Bests>, Diagnostic> {
     let most = options.max_slots.next_power_of_two();
     let mut forms: Vec<tiles::Prepared> = Vec::new();
     for distribute in [false, true] {
@@ -209,21 +301,32 @@ fn lower_in_tiles(
             forms.push(prepared);
         }
     }
-    let Some(mut best) = lower_in_tiles_of(&forms, most, options)? else {
+    let mut bests = lower_in_tiles_of(&forms, most, options, objectives)?;
+    if bests.is_empty() {
         return Ok(None);
-    };
-    // vectors that fill the smallest ring with room for the levels, where larger ones alone ask for more
-    let (ring, _) = ring_for(best.0.levels, best.0.key_switches > 0);
-    let slots = best.1.meta.slots.next_power_of_two();
-    if ring.slots() < slots
-        && let Some(narrower) = lower_in_tiles_of(&forms, ring.slots(), options)?
-        && (options.fits(&narrower.0) || !options.fits(&best.0))
-        && narrower.0.better(&best.0, options.objective)
-        && (narrower.0.bytes <= best.0.bytes || NARROW_WORTH * narrower.0.work <= best.0.work)
-    {
-        best = narrower;
     }
-    Ok(Some(best))
+    // vectors that fill the smallest ring with room for the levels, where larger ones alone ask for more
+    let mut narrow: Vec<usize> = Vec::new();
+    for best in bests.best.iter().filter_map(|(_, best)| best.as_ref()) {
+        let (ring, _) = ring_for(best.0.levels, best.0.key_switches > 0);
+        let slots = best.1.meta.slots.next_power_of_two();
+        if ring.slots() < slots && !narrow.contains(&ring.slots()) {
+            narrow.push(ring.slots());
+        }
+    }
+    for slots in narrow {
+        let narrower = lower_in_tiles_of(&forms, slots, options, objectives)?;
+        for (_, narrower) in narrower.best {
+            let Some(narrower) = narrower else { continue };
+            let (found, lowered) = (narrower.0, narrower.1.clone());
+            bests.offer(found, lowered, |narrower, best, objective| {
+                (options.fits(narrower) || !options.fits(best))
+                    && narrower.better(best, objective)
+                    && (narrower.bytes <= best.bytes || NARROW_WORTH * narrower.work <= best.work)
+            });
+        }
+    }
+    Ok(Some(bests))
 }
 
 /// The same in vectors of at most so many slots.
@@ -231,8 +334,9 @@ fn lower_in_tiles_of(
     forms: &[tiles::Prepared],
     most: usize,
     options: &LayoutOptions,
-) -> Result<Option<(Estimate, Circuit<Slots>)>, Diagnostic> {
-    let mut best: Option<(Estimate, Circuit<Slots>)> = None;
+    objectives: &[Objective],
+) -> Result<Bests, Diagnostic> {
+    let mut bests = Bests::new(objectives);
     // more levels only where few enough inputs take them
     let slacks = if options.max_inputs.is_some() {
         SLACK_MAX
@@ -267,27 +371,23 @@ fn lower_in_tiles_of(
                 let found = judged(&lowered, options);
                 more |= found.levels > planned;
                 least = least.min(planned - slack);
-                let taken = best.as_ref().is_none_or(|(b, _)| {
+                bests.offer(found, lowered, |found, b, objective| {
                     // for as many levels rather more work than more inputs
                     let fewer = found.inputs < b.inputs && found.work <= INPUTS_WORTH * b.work;
                     let more = found.inputs > b.inputs && b.work <= INPUTS_WORTH * found.work;
-                    if options.fits(&found) != options.fits(b) {
-                        return options.fits(&found);
+                    if options.fits(found) != options.fits(b) {
+                        return options.fits(found);
                     }
-                    found.better(b, options.objective) && !(more && found.levels == b.levels)
+                    found.better(b, objective) && !(more && found.levels == b.levels)
                         || fewer && found.levels == b.levels
                 });
-                if taken {
-                    best = Some((found, lowered));
-                }
             }
         }
-        let done = |b: &Estimate| options.fits(b) && b.levels <= least.saturating_add(slack + 1);
-        if best.as_ref().is_some_and(|(b, _)| done(b)) {
+        if bests.all(|b| options.fits(b) && b.levels <= least.saturating_add(slack + 1)) {
             break;
         }
     }
-    Ok(best)
+    Ok(bests)
 }
 
 /// Levels beyond the least that tiles may take for fewer inputs.

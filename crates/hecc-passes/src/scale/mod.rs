@@ -24,7 +24,10 @@ use hecc_ir::graph::Circuit;
 use hecc_ir::slots::Slots;
 use hecc_params::Parameters;
 
-pub use select::{ScaleOptions, Scaled, check_headroom, work};
+use crate::pipeline::Objective;
+
+pub use select::{ScaleOptions, Scaled, check_headroom, times};
+pub(crate) use select::message_bytes;
 pub use trials::{Point, points};
 
 /// The code of the error that no secure parameters have room for a circuit, which is otherwise sound.
@@ -36,10 +39,21 @@ pub const NO_ROOM: &str = "E3002";
 /// `E3001` when a range is unbounded, `E3002` when no secure parameters have room, `E3003` when an
 /// override cannot be had, `E3004` when primes run out, `E3005` when a value has no room.
 pub fn lower(circuit: &Circuit<Slots>, options: &ScaleOptions) -> Result<Scaled, Diagnostic> {
+    lower_for(circuit, options, &[options.objective]).swap_remove(0)
+}
+
+/// The same with what is chosen for each of some objectives; what is chosen for several is listed once.
+pub(crate) fn lower_for(
+    circuit: &Circuit<Slots>,
+    options: &ScaleOptions,
+    objectives: &[Objective],
+) -> Vec<Result<Scaled, Diagnostic>> {
     let ranges = ranges::slots_ranges(circuit);
-    ranges::check_slots_ranges(circuit, &ranges)?;
+    if let Err(d) = ranges::check_slots_ranges(circuit, &ranges) {
+        return vec![Err(d)];
+    }
     let plan = plan::plan(circuit, &ranges);
-    select::select(circuit, &plan, options)
+    select::select(circuit, &plan, options, objectives)
 }
 
 /// The same without parameters, for measures alone: every prime is the same power of two, and

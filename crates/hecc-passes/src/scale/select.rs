@@ -2,7 +2,7 @@
 
 use hecc_ir::ckks::{Ckks, CkksOp, CkksType};
 use hecc_ir::diag::Diagnostic;
-use hecc_ir::graph::{Circuit, Interval};
+use hecc_ir::graph::{Circuit, Interval, NodeId};
 use hecc_ir::slots::Slots;
 use hecc_ir::span::Span;
 use hecc_ir::tensor::CkksOverrides;
@@ -79,7 +79,7 @@ pub struct Scaled {
 }
 
 /// Sizes in bits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sizes {
     log_n: LogN,
     scale: u32,
@@ -141,7 +141,7 @@ fn needs(
         encoded,
         depth,
         switches,
-        fewest: objective == Objective::Bandwidth,
+        fewest: fewest(objective),
     }
 }
 
@@ -294,18 +294,61 @@ fn budget_of(log_n: LogN, security: Security) -> f64 {
     }
 }
 
-/// Chooses parameters for a plan and emits it.
+/// Chooses parameters for a plan by each of some objectives, and emits it; what is chosen for several
+/// is listed once.
 pub(crate) fn select(
     slots: &Circuit<Slots>,
     plan: &Plan,
     options: &ScaleOptions,
-) -> Result<Scaled, Diagnostic> {
+    objectives: &[Objective],
+) -> Vec<Result<Scaled, Diagnostic>> {
+    let mut known = Known::default();
+    let mut chosen: Vec<(Option<Sizes>, Result<Scaled, Diagnostic>)> = Vec::new();
+    // these are all that make a difference here
+    let kind = |o: &Objective| (fewest(*o), any_ring(*o));
+    for (i, objective) in objectives.iter().enumerate() {
+        if objectives[..i].iter().any(|o| kind(o) == kind(objective)) {
+            continue;
+        }
+        let scaled = select_for(slots, plan, options, *objective, &mut known);
+        let sizes = scaled.as_ref().ok().map(|(sizes, _)| *sizes);
+        if chosen.iter().all(|(other, _)| *other != sizes) {
+            chosen.push((sizes, scaled.map(|(_, scaled)| scaled)));
+        }
+    }
+    chosen.into_iter().map(|(_, scaled)| scaled).collect()
+}
+
+/// Whether a prime more is too much for the sake of time.
+fn fewest(objective: Objective) -> bool {
+    objective == Objective::Bandwidth
+}
+
+/// Whether a larger ring than necessary is taken where evaluation is quicker there.
+fn any_ring(objective: Objective) -> bool {
+    matches!(objective, Objective::Work | Objective::Time)
+}
+
+/// What does not depend on the objective and is found only once.
+#[derive(Default)]
+struct Known {
+    guess: Option<Guess>,
+    realised: Vec<(Sizes, Result<Scaled, Diagnostic>)>,
+}
+
+fn select_for(
+    slots: &Circuit<Slots>,
+    plan: &Plan,
+    options: &ScaleOptions,
+    objective: Objective,
+    known: &mut Known,
+) -> Result<(Sizes, Scaled), Diagnostic> {
     let span = options.span;
     let overrides = &options.overrides;
     let security = security_of(overrides, span)?;
     let (ideal, ranks) = emit(slots, plan, &Chain::ideal(USUAL_SCALE, plan.depth), 0);
     let ranges = ckks_ranges(&ideal);
-    let needs = needs(&ideal, &ranks, &ranges, plan.depth, options.objective);
+    let needs = needs(&ideal, &ranks, &ranges, plan.depth, objective);
     let ideal = sink_rescales(ideal);
     let ranges = ckks_ranges(&ideal);
 
@@ -362,17 +405,27 @@ pub(crate) fn select(
         ));
     }
 
-    let realised = |sizes: Sizes| realise(slots, plan, sizes, security, options);
+    let Known {
+        guess,
+        realised: made,
+    } = known;
+    let mut realised = |sizes: Sizes| {
+        if let Some((_, scaled)) = made.iter().find(|(s, _)| *s == sizes) {
+            return scaled.clone();
+        }
+        let scaled = realise(slots, plan, sizes, security, options);
+        made.push((sizes, scaled.clone()));
+        scaled
+    };
     let mut best: Option<Best> = None;
-    let mut chosen: Option<Scaled> = None;
-    let mut guess: Option<Guess> = None;
+    let mut chosen: Option<(Sizes, Scaled)> = None;
     for log_n in rings.iter().copied() {
         let budget = budget_of(log_n, security);
         let ring = options.cost.ring(log_n);
         let fits = |scale: u32| needs.sizes(&ring, scale, budget);
         if let Some(scale) = overrides.scale_bits {
             if let Some(sizes) = fits(scale) {
-                chosen = Some(realised(sizes)?);
+                chosen = Some((sizes, realised(sizes)?));
                 break;
             }
             continue;
@@ -405,7 +458,7 @@ pub(crate) fn select(
         let in_ring = |log_n: LogN, scale: u32| {
             needs.sizes(&options.cost.ring(log_n), scale, budget_of(log_n, security))
         };
-        if matches!(options.objective, Objective::Work | Objective::Time)
+        if any_ring(objective)
             && let Some(next) = rings.iter().find(|r| **r > log_n)
             && let Some(larger) = in_ring(*next, sizes.scale)
             && modelled(&ideal, &larger, &options.cost) < modelled(&ideal, &sizes, &options.cost)
@@ -434,17 +487,17 @@ pub(crate) fn select(
             scaled = realised(sizes)?;
         }
         if scaled.precision_bits >= options.target_bits {
-            chosen = Some(scaled);
+            chosen = Some((sizes, scaled));
             break;
         }
         let bits = scaled.precision_bits;
         note_best(&mut best, bits, sizes, Some(scaled));
     }
-    let mut scaled = match (chosen, best) {
-        (Some(scaled), _) => scaled,
+    let (sizes, mut scaled) = match (chosen, best) {
+        (Some(chosen), _) => chosen,
         (None, Some(best)) => match best.scaled {
-            Some(scaled) => scaled,
-            None => realised(best.sizes)?,
+            Some(scaled) => (best.sizes, scaled),
+            None => (best.sizes, realised(best.sizes)?),
         },
         (None, None) => {
             let refusal = does_not_fit(&needs, &rings, security, overrides, span);
@@ -479,7 +532,7 @@ pub(crate) fn select(
             .with_help("declare tighter ranges (`let x in [lo, hi] = …;`), or reduce the depth"),
         ));
     }
-    Ok(scaled)
+    Ok((sizes, scaled))
 }
 
 /// Points out the first value whose range is much larger than any input's: a bound that intervals
@@ -525,25 +578,44 @@ fn note_best(best: &mut Option<Best>, bits: f64, sizes: Sizes, scaled: Option<Sc
     }
 }
 
-/// Microseconds of encryption with the public key and of evaluation on one thread: what circuits with
-/// parameters of their own are compared by.
-pub fn work(scaled: &Scaled, model: &CostModel) -> f64 {
-    let parameters = &scaled.parameters;
+/// Microseconds of encryption with the public key and of evaluation, on one thread and on those of the
+/// model's machine, by a walk over the circuit: operations that the executor joins are reckoned apart.
+pub fn times(circuit: &Circuit<Ckks>, parameters: &Parameters, model: &CostModel) -> (f64, f64) {
     let ring = model.ring(parameters.log_n());
-    let circuit = &scaled.circuit;
     let slots = circuit.meta.slots;
     let wide = |primes: &[u64]| {
         let bits = |q: &u64| 64 - q.leading_zeros();
         primes.iter().filter(|q| bits(q) > FAST_BITS).count()
     };
     let (q, p) = (parameters.q(), parameters.p());
+    let widened = ring.widened(wide(q) + wide(p), q.len() + p.len());
     let encryption: f64 = circuit
         .inputs
         .iter()
         .map(|i| ring.encode(i.level.limbs(), slots) + ring.encrypt.at(i.level.limbs()))
         .sum();
-    (encryption + evaluation(circuit, &ring, 0, p.len()))
-        * ring.widened(wide(q) + wide(p), q.len() + p.len())
+    let work = encryption + evaluation(circuit, &ring, 0, p.len());
+    let live = circuit.live();
+    let mut path = vec![0.0f64; circuit.graph.len()];
+    for id in circuit.graph.ids().filter(|id| live[id.index()]) {
+        let before = circuit.graph.operands(id).into_iter();
+        let before = before.map(|o| path[o.index()]).fold(0.0, f64::max);
+        path[id.index()] = before + operation(circuit, id, &ring, 0, p.len());
+    }
+    let longest = path.into_iter().fold(0.0, f64::max);
+    let threads = model.threads.max(1) as usize;
+    let shared = work * ring.crowd / threads as f64;
+    let time = ring.spread_over(longest, threads).max(shared);
+    (work * widened, time * widened)
+}
+
+/// Bytes that the client sends, encrypted with the public key, and gets.
+pub(crate) fn message_bytes(circuit: &Circuit<Ckks>, parameters: &Parameters) -> f64 {
+    let inputs = circuit.inputs.iter().map(|i| i.level);
+    let outputs = circuit.outputs.iter();
+    let outputs = outputs.map(|(id, ())| circuit.graph.ty(*id).level());
+    let bytes = |level| 2 * parameters.polynomial_bytes(level);
+    inputs.chain(outputs).map(bytes).sum::<u64>() as f64
 }
 
 /// Microseconds of evaluation on one thread with these sizes.
@@ -561,41 +633,46 @@ fn modelled(ideal: &Circuit<Ckks>, sizes: &Sizes, model: &CostModel) -> f64 {
 /// Microseconds of evaluation on one thread, so many levels higher than the circuit says, without what
 /// wide primes take.
 fn evaluation(circuit: &Circuit<Ckks>, ring: &RingCost, bottom: u32, special: usize) -> f64 {
-    let graph = &circuit.graph;
     let live = circuit.live();
-    let slots = circuit.meta.slots;
-    graph
+    circuit
+        .graph
         .ids()
         .filter(|id| live[id.index()])
-        .map(|id| {
-            let limbs = graph.ty(id).level().limbs() + bottom as usize;
-            let size = Switch {
-                limbs,
-                special,
-                digit_limbs: special,
-            };
-            match graph.op(id) {
-                CkksOp::Input(_) | CkksOp::DropLevel(_) => 0.0,
-                CkksOp::Encode { .. } => ring.encode(limbs, slots),
-                CkksOp::Add | CkksOp::Sub => ring.add.at(limbs),
-                CkksOp::Neg | CkksOp::TimesI | CkksOp::AddScalar(_) | CkksOp::MulScalar { .. } => {
-                    ring.scale.at(limbs)
-                }
-                CkksOp::LinComb { coefficients, .. } => {
-                    ring.combinations(limbs, coefficients.len(), 1)
-                }
-                CkksOp::Mul => match graph.ty(graph.operands(id)[1]) {
-                    CkksType::Cipher { .. } => ring.mul.at(limbs),
-                    CkksType::Plain { .. } => ring.mul_plain.at(limbs),
-                },
-                CkksOp::Square => ring.square.at(limbs),
-                CkksOp::Rescale { .. } => ring.rescale.at(limbs + 1),
-                CkksOp::Rotate(_) | CkksOp::Conjugate | CkksOp::Relinearize => {
-                    ring.key_switch(size)
-                }
-            }
-        })
+        .map(|id| operation(circuit, id, ring, bottom, special))
         .sum()
+}
+
+/// Microseconds of one operation, as [`evaluation`] has it.
+fn operation(
+    circuit: &Circuit<Ckks>,
+    id: NodeId,
+    ring: &RingCost,
+    bottom: u32,
+    special: usize,
+) -> f64 {
+    let graph = &circuit.graph;
+    let limbs = graph.ty(id).level().limbs() + bottom as usize;
+    let size = Switch {
+        limbs,
+        special,
+        digit_limbs: special,
+    };
+    match graph.op(id) {
+        CkksOp::Input(_) | CkksOp::DropLevel(_) => 0.0,
+        CkksOp::Encode { .. } => ring.encode(limbs, circuit.meta.slots),
+        CkksOp::Add | CkksOp::Sub => ring.add.at(limbs),
+        CkksOp::Neg | CkksOp::TimesI | CkksOp::AddScalar(_) | CkksOp::MulScalar { .. } => {
+            ring.scale.at(limbs)
+        }
+        CkksOp::LinComb { coefficients, .. } => ring.combinations(limbs, coefficients.len(), 1),
+        CkksOp::Mul => match graph.ty(graph.operands(id)[1]) {
+            CkksType::Cipher { .. } => ring.mul.at(limbs),
+            CkksType::Plain { .. } => ring.mul_plain.at(limbs),
+        },
+        CkksOp::Square => ring.square.at(limbs),
+        CkksOp::Rescale { .. } => ring.rescale.at(limbs + 1),
+        CkksOp::Rotate(_) | CkksOp::Conjugate | CkksOp::Relinearize => ring.key_switch(size),
+    }
 }
 
 /// Bits by which a guess may lie below what real primes give.
@@ -635,7 +712,7 @@ impl Guess {
 
     /// The same for another ring and scale: a rounding times the secret grows with the square root of the degree.
     fn bits(&self, log_n: LogN, scale: u32) -> f64 {
-        let rings = 0.5 * f64::from(log_n.0 - self.log_n.0);
+        let rings = 0.5 * (f64::from(log_n.0) - f64::from(self.log_n.0));
         self.usual - rings + f64::from(scale) - f64::from(USUAL_SCALE)
     }
 }

@@ -7,8 +7,10 @@
 //!
 //! `HECC_SEEDS=1000..3000 cargo test -p hecc --test random_programs --release` tries others.
 
+mod adversarial;
 mod generate;
 
+use std::fs;
 use std::io;
 use std::ops::Range;
 use std::panic::{RefUnwindSafe, catch_unwind};
@@ -24,11 +26,11 @@ use hecc_ir::tensor::Tensor;
 use hecc_lang::{Checked, FileSystem, Limits, load_program};
 use hecc_passes::compile::{CompileOptions, compile};
 use hecc_passes::layout::{LayoutOptions, Packing, Strategy};
-use hecc_passes::pipeline::Options;
+use hecc_passes::pipeline::{Objective, Options};
 use hecc_runtime::{
     Bindings, CkksBackend, CkksValue, ClearBackend, EncryptWith, Fusion, Schedule, Tensor64,
     Unpacked, Wanted, bind, decrypt, derive, encrypt, evaluation_keys_needed, execute, pack,
-    resolve_plains, unpack,
+    resolve_plains, times, unpack,
 };
 use rayon::prelude::*;
 
@@ -37,6 +39,14 @@ struct OneFile(String);
 impl FileSystem for OneFile {
     fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
         Ok(self.0.clone().into_bytes())
+    }
+}
+
+struct Disk;
+
+impl FileSystem for Disk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
     }
 }
 
@@ -302,11 +312,67 @@ fn clear_program(program: &Program, seed: u64) {
 }
 
 fn encrypted(seed: u64) {
-    let program = generate::program(seed, ENCRYPTED);
-    let checked = check(&program);
+    encrypted_program(&generate::program(seed, ENCRYPTED), seed);
+}
+
+fn encrypted_program(program: &Program, seed: u64) {
+    let checked = check(program);
     let strategy = STRATEGIES[seed as usize % STRATEGIES.len()];
-    if let Some(lowered) = compile_at(&program, &checked, 2, strategy, Packing::Auto, false) {
-        run_encrypted(&program, &lowered, "the encrypted run");
+    if let Some(lowered) = compile_at(program, &checked, 2, strategy, Packing::Auto, false) {
+        run_encrypted(program, &lowered, "the encrypted run");
+    }
+}
+
+/// What an objective stands for: depth, levels, work, time, bytes of messages. Without parameters the
+/// last three are not known.
+type Costs = [Option<f64>; 5];
+
+fn costs(checked: &Checked, objective: Objective, opt_level: u8) -> Costs {
+    let options = CompileOptions {
+        passes: Options {
+            opt_level,
+            objective,
+            ..Options::default()
+        },
+        unoptimized: false,
+        timing: times,
+        ..CompileOptions::default()
+    };
+    let compiled = compile(&checked.circuits[0], &checked.sources, &options)
+        .unwrap_or_else(|d| panic!("{objective:?}: {}", d[0].message));
+    let measures = &compiled.report.measures;
+    let program = compiled.program.as_ref();
+    let taken = program.map(|p| times(&p.circuit, &p.parameters, &options.cost));
+    let bytes = program.map(|p| {
+        let inputs = p.circuit.inputs.iter().map(|i| i.level);
+        let outputs = p.circuit.outputs.iter();
+        let outputs = outputs.map(|(id, ())| p.circuit.graph.ty(*id).level());
+        let sizes = inputs.chain(outputs).map(|l| p.parameters.polynomial_bytes(l));
+        2.0 * sizes.sum::<u64>() as f64
+    });
+    [
+        Some(measures.depth as f64),
+        Some(measures.levels as f64),
+        taken.map(|t| t.0),
+        taken.map(|t| t.1),
+        bytes,
+    ]
+}
+
+/// No objective gives less of what another stands for.
+fn each_objective_wins(checked: &Checked, opt_level: u8, what: &str) {
+    let all = Objective::ALL.map(|objective| costs(checked, objective, opt_level));
+    for (i, own) in all.iter().enumerate() {
+        for (j, other) in all.iter().enumerate() {
+            if let (Some(own), Some(other)) = (own[i], other[i]) {
+                assert!(
+                    own <= other,
+                    "{what} at -O {opt_level}: --objective {:?} gives {own} of what it minimises, and {:?} {other}",
+                    Objective::ALL[i],
+                    Objective::ALL[j]
+                );
+            }
+        }
     }
 }
 
@@ -347,6 +413,50 @@ fn seeds(default: Range<u64>) -> Range<u64> {
 #[test]
 fn clear_seeds_0_to_512() {
     each(seeds(0..512), clear);
+}
+
+#[test]
+fn adversarial_seeds_0_to_256() {
+    each(seeds(0..256), |seed| {
+        clear_program(&adversarial::program(seed), seed);
+    });
+}
+
+#[test]
+fn encrypted_adversarial_seeds_40000_to_40016() {
+    each(seeds(40_000..40_016), |seed| {
+        encrypted_program(&adversarial::program(seed), seed);
+    });
+}
+
+#[test]
+fn every_objective_wins_by_its_own_measure() {
+    each(seeds(50_000..50_048), |seed| {
+        let program = match seed % 3 {
+            0 => generate::program(seed, ENCRYPTED),
+            _ => adversarial::program(seed),
+        };
+        let checked = check(&program);
+        let what = format!("seed {seed}\n{}", program.source);
+        each_objective_wins(&checked, 1 + seed as u8 % 3, &what);
+    });
+}
+
+#[test]
+fn every_objective_wins_on_shipped_circuits() {
+    let circuits = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../circuits"));
+    for name in ["quartic", "polynomial", "matmul", "dot_product", "statistics"] {
+        let path = circuits.join(format!("{name}.hec"));
+        let checked = load_program(&path, &Disk, Limits::default()).expect("it is shipped");
+        each_objective_wins(&checked, 2, name);
+    }
+    // a chain whose depth is less where something else was minimised
+    let steps = "        r = (c * r + a) * a;\n";
+    let source = format!(
+        "circuit f(a: secret real, c: secret real) -> r: real {{\n    var r = a;\n    for i in 0..6 {{\n{steps}    }}\n    return r;\n}}\n"
+    );
+    let checked = load_program(Path::new("chain.hec"), &OneFile(source), Limits::default());
+    each_objective_wins(&checked.expect("it is right"), 2, "a chain of six");
 }
 
 #[test]
