@@ -92,9 +92,10 @@ pub(crate) fn best(
     let first = form(own)?;
     let nodes = first.flat.graph.len();
     let compared = nodes <= COMPARED_MAX && own.opt_level > 0;
-    let lowered = |forms: Vec<Form>| lower_all(module, forms, options, scaling);
+    let laid_out = |forms: Vec<Form>| lay_out(module, forms, options);
     let (all, written) = thread::scope(|scope| {
-        // The program as it is written, beside the others.
+        // The program as it is written, beside the others. Parameters are chosen later: trials share
+        // threads with whoever may wait here.
         let as_written = || {
             if own.opt_level == 0 || !(compared || options.unoptimized) {
                 return None;
@@ -102,7 +103,7 @@ pub(crate) fn best(
             let mut plain = form(plain).ok()?;
             plain.flat.meta.precompute = None;
             if compared {
-                return lowered(vec![plain]).ok().map(Written::Candidates);
+                return laid_out(vec![plain]).ok().map(Written::LaidOut);
             }
             let slots = layout::lower(&plain.flat, &layout_options(options)).ok()?;
             let measures = measure::measure(&scale::lower_ideal(&slots));
@@ -129,7 +130,7 @@ pub(crate) fn best(
                 }
             }
         }
-        let all = lowered(forms)?;
+        let all = scale_all(laid_out(forms)?, options, scaling);
         let written = match beside {
             Ok(thread) => thread.join().unwrap_or_else(|e| resume_unwind(e)),
             Err(_) => as_written(),
@@ -139,7 +140,8 @@ pub(crate) fn best(
     let mut all = all;
     let mut measures = None;
     match written {
-        Some(Written::Candidates(written)) => {
+        Some(Written::LaidOut(written)) => {
+            let written = scale_all(written, options, scaling);
             measures = select(&written, options, scaling).map(|at| written[at].measures());
             // as many forms of the same circuit are one
             for candidate in written {
@@ -156,23 +158,33 @@ pub(crate) fn best(
 }
 
 enum Written {
-    Candidates(Vec<Candidate>),
+    LaidOut(Vec<LaidOut>),
     Measured(Measures),
 }
 
-/// Every layout of every form, with every choice of parameters; at least one.
-fn lower_all(
-    module: &Module<Tensor>,
-    forms: Vec<Form>,
-    options: &CompileOptions,
-    scaling: &ScaleOptions,
-) -> Result<Vec<Candidate>, Vec<Diagnostic>> {
-    // the given objective first: of equals the first is taken
+/// A form in a layout.
+struct LaidOut {
+    form: Form,
+    slots: Circuit<Slots>,
+    sent: Option<Sent>,
+}
+
+/// The given objective first: of equals the first is taken.
+fn objectives(options: &CompileOptions) -> Vec<Objective> {
     let own = options.passes.objective;
     let mut objectives = vec![own];
     objectives.extend(Objective::ALL.iter().filter(|o| **o != own));
-    let mut out: Vec<Candidate> = Vec::new();
-    let mut seen: Vec<Circuit<Slots>> = Vec::new();
+    objectives
+}
+
+/// Every layout of every form; at least one.
+fn lay_out(
+    module: &Module<Tensor>,
+    forms: Vec<Form>,
+    options: &CompileOptions,
+) -> Result<Vec<LaidOut>, Vec<Diagnostic>> {
+    let objectives = objectives(options);
+    let mut out: Vec<LaidOut> = Vec::new();
     for form in forms {
         let layouts: Vec<(Circuit<Slots>, Option<Sent>)> = match form.flat.meta.precompute {
             None => layout::lower_for(&form.flat, &layout_options(options), &objectives)
@@ -192,29 +204,45 @@ fn lower_all(
             .map(|(slots, sent)| (slots, Some(sent)))
             .collect(),
         };
+        for (slots, sent) in layouts {
+            if out.iter().all(|l| l.slots != slots) {
+                out.push(LaidOut {
+                    form: form.clone(),
+                    slots,
+                    sent,
+                });
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Each of them with every choice of parameters.
+fn scale_all(
+    layouts: Vec<LaidOut>,
+    options: &CompileOptions,
+    scaling: &ScaleOptions,
+) -> Vec<Candidate> {
+    let objectives = objectives(options);
+    let mut out = Vec::new();
+    for LaidOut { form, slots, sent } in layouts {
         let scaling = ScaleOptions {
             points: scale::points(&form.flat),
             ..scaling.clone()
         };
-        for (slots, sent) in layouts {
-            if seen.contains(&slots) {
-                continue;
-            }
-            for (slots, scaled) in pack_instances(&slots, options.layout.packing, &scaling, &objectives)
-            {
-                let estimate = judged(&slots, &scaled, options);
-                out.push(Candidate {
-                    form: form.clone(),
-                    slots,
-                    sent: sent.clone(),
-                    scaled,
-                    estimate,
-                });
-            }
-            seen.push(slots);
+        for (slots, scaled) in pack_instances(&slots, options.layout.packing, &scaling, &objectives)
+        {
+            let estimate = judged(&slots, &scaled, options);
+            out.push(Candidate {
+                form: form.clone(),
+                slots,
+                sent: sent.clone(),
+                scaled,
+                estimate,
+            });
         }
     }
-    Ok(out)
+    out
 }
 
 /// A circuit with one instance of its batch in a slot, and with two where that may be better, each with
