@@ -18,7 +18,7 @@ use hecc_ir::diag::Diagnostic;
 use hecc_ir::graph::{Circuit, Module};
 use hecc_ir::measure::{self, Measures};
 use hecc_ir::slots::Slots;
-use hecc_ir::tensor::Tensor;
+use hecc_ir::tensor::{Precompute, Tensor};
 
 use crate::compile::{CompileOptions, layout_options, refusal};
 use crate::layout::{self, Estimate, Packing};
@@ -195,7 +195,12 @@ fn lay_out(
             Some(allowed) => precompute::lower_for(
                 module,
                 &form.flat,
-                allowed,
+                Precompute {
+                    inputs: options
+                        .precompute
+                        .map_or(allowed.inputs, |most| allowed.inputs.min(most)),
+                    ..allowed
+                },
                 &form.options,
                 options,
                 &objectives,
@@ -324,7 +329,10 @@ fn select(
         let bits = c.scaled.as_ref().map(|s| s.precision_bits);
         bits.unwrap_or(f64::NEG_INFINITY)
     };
-    let most = candidates.iter().map(bits).fold(f64::NEG_INFINITY, f64::max);
+    let most = candidates
+        .iter()
+        .map(bits)
+        .fold(f64::NEG_INFINITY, f64::max);
     // without any parameters all are as precise
     let enough = scaling.target_bits.min(most - IMPRECISE);
     let precise = |c: &&Candidate| bits(c) >= enough;
@@ -337,9 +345,8 @@ fn select(
         }
         let (found, growth) = (&candidate.estimate, options.passes.growth());
         // of equals the first stays
-        let stays = best.is_some_and(|(_, b)| {
-            layout::program_better(&b.estimate, found, objective, growth)
-        });
+        let stays = best
+            .is_some_and(|(_, b)| layout::program_better(&b.estimate, found, objective, growth));
         if !stays {
             best = Some((i, candidate));
         }

@@ -33,6 +33,8 @@ pub struct CompileOptions {
     pub unoptimized: bool,
     /// Parameters that go before what `@ckks(…)` says.
     pub overrides: CkksOverrides,
+    /// With `@precompute`: most growth of the count of encrypted inputs, where the attribute allows more.
+    pub precompute: Option<f64>,
     /// The times that layouts and parameters are chosen by. Whoever is to get the same circuit
     /// gives the same.
     pub cost: CostModel,
@@ -53,6 +55,7 @@ impl Default for CompileOptions {
             target_bits: ScaleOptions::default().target_bits,
             unoptimized: true,
             overrides: CkksOverrides::default(),
+            precompute: None,
             cost: CostModel::default(),
             timing: scale::times,
         }

@@ -158,11 +158,14 @@ pub(crate) struct Choice {
     /// Take this scale; goes before `@ckks(scale_bits = …)`.
     #[arg(long, value_name = "BITS")]
     pub(crate) scale_bits: Option<u32>,
+    /// With `@precompute`: let the inputs grow this many times at most, where the attribute allows more.
+    #[arg(long, value_name = "TIMES", value_parser = percent)]
+    pub(crate) precompute: Option<u32>,
     /// Compile as this point of `hecc explore`, in place of the flags above.
     #[arg(
         long,
         value_name = "NAME",
-        conflicts_with_all = ["opt_level", "objective", "layout", "max_slots", "ring", "scale_bits"]
+        conflicts_with_all = ["opt_level", "objective", "layout", "max_slots", "packing", "ring", "scale_bits", "precompute"]
     )]
     pub(crate) point: Option<Point>,
     /// Choose by the times in this file, from `hecc calibrate`, and predict by them; without it circuits are
@@ -178,6 +181,14 @@ fn slots(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(n) if n.is_power_of_two() && n <= 1 << 16 => Ok(n),
         _ => Err("give a power of two up to 65536".to_owned()),
+    }
+}
+
+/// A factor of at least 1, in percent.
+fn percent(text: &str) -> Result<u32, String> {
+    match text.parse::<f64>() {
+        Ok(times) if (1.0..=1e6).contains(&times) => Ok((times * 100.0).round() as u32),
+        _ => Err("give a number from 1 up".to_owned()),
     }
 }
 

@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use hecc_passes::compile::CompileOptions;
-use hecc_passes::layout::Strategy;
+use hecc_passes::layout::{self, Strategy};
 use hecc_passes::pipeline;
 
-use crate::args::{Choice, Layout, Objective};
+use crate::args::{Choice, Layout, Objective, Packing};
 
 /// One way to compile a circuit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub(crate) struct Point {
     pub(crate) max_slots: Option<usize>,
     pub(crate) ring: Option<u64>,
     pub(crate) scale_bits: Option<u32>,
+    pub(crate) packing: Packing,
+    /// Most growth of the inputs with `@precompute`, in percent.
+    pub(crate) precompute: Option<u32>,
 }
 
 fn name_of(value: impl ValueEnum) -> String {
@@ -40,7 +43,13 @@ impl fmt::Display for Point {
         if let Some(bits) = self.scale_bits {
             write!(f, ".b{bits}")?;
         }
-        Ok(())
+        if let Some(percent) = self.precompute {
+            write!(f, ".p{percent}")?;
+        }
+        match self.packing {
+            Packing::Auto => Ok(()),
+            packing => write!(f, ".{}", name_of(packing)),
+        }
     }
 }
 
@@ -71,6 +80,10 @@ impl FromStr for Point {
             ..Point::default()
         };
         for part in parts {
+            if let Ok(packing) = Packing::from_str(part, false) {
+                point.packing = packing;
+                continue;
+            }
             let number = |i: usize| part.get(i..).and_then(|n| n.parse().ok());
             match part.chars().next() {
                 Some('s') if point.max_slots.is_none() => point.max_slots = number(1),
@@ -79,6 +92,11 @@ impl FromStr for Point {
                 }
                 Some('b') if point.scale_bits.is_none() => {
                     point.scale_bits = number(1).and_then(|n: usize| u32::try_from(n).ok());
+                }
+                Some('p') if point.precompute.is_none() => {
+                    point.precompute = number(1)
+                        .and_then(|n: usize| u32::try_from(n).ok())
+                        .filter(|n| *n >= 100);
                 }
                 _ => return Err(refuse()),
             }
@@ -102,6 +120,8 @@ impl Point {
             max_slots: choice.max_slots,
             ring: choice.ring,
             scale_bits: choice.scale_bits,
+            packing: choice.packing,
+            precompute: choice.precompute,
         })
     }
 
@@ -120,6 +140,12 @@ impl Point {
         }
         if let Some(bits) = self.scale_bits {
             out.push_str(&format!(" --scale-bits {bits}"));
+        }
+        if let Some(percent) = self.precompute {
+            out.push_str(&format!(" --precompute {}", f64::from(percent) / 100.0));
+        }
+        if self.packing != Packing::Auto {
+            out.push_str(&format!(" --packing {}", name_of(self.packing)));
         }
         out
     }
@@ -144,6 +170,12 @@ impl Point {
         if let Some(slots) = self.max_slots {
             options.layout.max_slots = slots;
         }
+        options.layout.packing = match self.packing {
+            Packing::Auto => layout::Packing::Auto,
+            Packing::Real => layout::Packing::Real,
+            Packing::Complex => layout::Packing::Complex,
+        };
+        options.precompute = self.precompute.map(|percent| f64::from(percent) / 100.0);
         options.timing = hecc_runtime::times;
         options.overrides.ring = self.ring;
         options.overrides.scale_bits = self.scale_bits;
@@ -167,6 +199,8 @@ mod tests {
                         max_slots: (i > 0).then_some(1 << (9 + i)),
                         ring: (opt_level == 2).then_some(16384),
                         scale_bits: (opt_level == 3).then_some(35),
+                        packing: if i == 2 { Packing::Real } else { Packing::Auto },
+                        precompute: (i == 1).then_some(250),
                     };
                     assert_eq!(point.to_string().parse(), Ok(point));
                 }
@@ -189,6 +223,9 @@ mod tests {
             "O2.levels.auto.s64.s64",
             "O2.levels.auto.é4",
             "O2.levels.auto.s064",
+            "O2.levels.auto.p99",
+            "O2.levels.auto.real.p200",
+            "O2.levels.auto.auto",
         ] {
             assert!(text.parse::<Point>().is_err(), "{text}");
         }

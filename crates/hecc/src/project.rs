@@ -15,14 +15,13 @@ use hecc_ir::text::{canonicalize, print_circuit};
 use hecc_lang::FileSystem;
 use hecc_params::{CostModel, Security};
 use hecc_passes::compile::{CompileOptions, Compiled, Report, Stage};
-use hecc_passes::layout::Packing;
 use hecc_runtime::{
     BindError, Bindings, Prediction, RuntimeError, Schedule, Tensor64, Wanted, bind, derive,
     predict,
 };
 use serde_json::{Value, json};
 
-use crate::args::{self, Choice, Format};
+use crate::args::{Choice, Format};
 use crate::container::Digest;
 use crate::diagnostics;
 use crate::exit::{Failure, Outcome};
@@ -195,11 +194,6 @@ impl Project {
 pub(crate) fn options(choice: &Choice) -> Outcome<CompileOptions> {
     let mut options = Point::of(choice).options();
     options.passes.verify = choice.verify_passes;
-    options.layout.packing = match choice.packing {
-        args::Packing::Auto => Packing::Auto,
-        args::Packing::Real => Packing::Real,
-        args::Packing::Complex => Packing::Complex,
-    };
     if let Some(path) = &choice.cost_model {
         options.cost = read_model(path, "--cost-model")?;
     }

@@ -206,6 +206,55 @@ fn every_point_of_explore_is_what_compile_makes_of_its_name() {
 }
 
 #[test]
+fn attributes_open_further_points() {
+    let place = Place::new();
+    place.write(
+        "more.hec",
+        "@precompute(degree = 2, inputs = 4.0)
+         circuit sent(x: secret real, y: secret real) -> r: real[2] { return [x * x * y * y + x, x * y * y * y + y]; }
+         @batch(64)
+         circuit many(x: secret real[3]) -> r: real[2] { return [x[0] + 0.5 * x[1], x[1] - 0.25 * x[2]]; }
+        ",
+    );
+    for (circuit, wanted) in [("sent", ["p100", "p200"]), ("many", ["real", "complex"])] {
+        let mut all = vec!["explore", "more.hec", "--circuit", circuit, "--all"];
+        all.extend(["--format", "json"]);
+        let found = place.json(&all, None);
+        let points = found["points"].as_array().unwrap();
+        for part in wanted {
+            let name = format!("O2.levels.auto.{part}");
+            let has = |p: &&Value| {
+                let same = p["same"].as_array().unwrap().iter();
+                p["name"] == name.as_str() || same.into_iter().any(|s| *s == name.as_str())
+            };
+            let point = points.iter().find(has);
+            let point = point.unwrap_or_else(|| panic!("no {name} in {found}"));
+            let mut flags = vec!["compile", "more.hec", "--circuit", circuit];
+            flags.extend(["--format", "json", "--point", &name]);
+            assert_eq!(
+                place.json(&flags, None)["digest"],
+                point["digest"],
+                "{name}"
+            );
+        }
+    }
+    // without a ciphertext more the client sends nothing beside its inputs, with twice as many it does
+    let depth = |times: &str| {
+        let flags = [
+            "compile",
+            "more.hec",
+            "--circuit",
+            "sent",
+            "--format",
+            "json",
+        ];
+        place.json(&[&flags[..], &["--precompute", times]].concat(), None)["depth"].clone()
+    };
+    assert!(depth("1").as_u64() > depth("2").as_u64());
+    place.refuses(&["compile", "more.hec", "--precompute", "0.5"], "from 1 up");
+}
+
+#[test]
 fn what_cannot_be_explored_is_said() {
     let place = Place::new();
     place.refuses(&["explore", "c.hec", "--plot", "p.png"], ".svg");

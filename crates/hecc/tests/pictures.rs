@@ -5,17 +5,20 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hecc_ir::graph::{Circuit, NodeId};
+use hecc_bool::formats::eqn;
+use hecc_bool::{Lit, Network, Node, optimize as optimize_network};
+use hecc_ir::graph::{Circuit, Module, NodeId};
 use hecc_ir::svg::{Picture, print_svg};
 use hecc_ir::tensor::{Affine, Secrecy, Tensor, TensorOp};
-use hecc_passes::pipeline::{Context, Options, passes};
+use hecc_passes::pipeline::{Context, Options, optimize, passes};
 use hecc_passes::tensor::build::Simplify;
 use hecc_passes::tensor::check::Reference;
 use hecc_passes::tensor::cost::{cost, facts};
+use hecc_passes::tensor::precompute::{choose, split};
 use hecc_passes::tensor::unroll::unroll;
 
 /// A picture: its name, the pass, `-O`, and the program.
-const PICTURES: [(&str, &str, u8, &str); 6] = [
+const PICTURES: [(&str, &str, u8, &str); 7] = [
     (
         "unroll",
         "unroll",
@@ -61,12 +64,34 @@ const PICTURES: [(&str, &str, u8, &str); 6] = [
          }",
     ),
     (
+        "matrix",
+        "matrix",
+        2,
+        "circuit f(A: secret real[4, 4], B: secret real[4, 4], C: secret real[4, 4], x: secret real[4]) -> y: real[4] {
+             return A @ (B @ (C @ x));
+         }",
+    ),
+    (
         "expand",
         "expand",
         0,
         "circuit f(x: secret real) -> r: real { return x^4; }",
     ),
 ];
+
+/// What the client may compute two by two.
+const PRECOMPUTED: &str = "\
+@precompute(degree = 2, inputs = 2.0)
+circuit f(a: secret real, b: secret real, c: secret real, d: secret real) -> r: real {
+    return a * b * c * d;
+}";
+
+/// Two of three: each OR is an AND of inverted values.
+const MAJORITY: &str = "\
+INORDER = a b c;
+OUTORDER = m;
+m = a * b + a * c + b * c;
+";
 
 struct NoFiles;
 
@@ -79,9 +104,9 @@ impl hecc_lang::FileSystem for NoFiles {
     }
 }
 
-struct OneFile(&'static str);
+struct OneFile<'a>(&'a str);
 
-impl hecc_lang::FileSystem for OneFile {
+impl hecc_lang::FileSystem for OneFile<'_> {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         if path == Path::new("f.hec") {
             Ok(self.0.as_bytes().to_vec())
@@ -91,19 +116,23 @@ impl hecc_lang::FileSystem for OneFile {
     }
 }
 
-/// The program before and after a pass: as written for `unroll`, and without loops for all others.
-fn before_and_after(
-    pass: &str,
-    opt_level: u8,
-    source: &'static str,
-) -> (Circuit<Tensor>, Circuit<Tensor>) {
+fn load(source: &str) -> Module<Tensor> {
     let program = hecc_lang::load_program(
         Path::new("f.hec"),
         &OneFile(source),
         hecc_lang::Limits::default(),
     )
     .unwrap_or_else(|f| panic!("{:?}", f.diagnostics));
-    let module = &program.circuits[0];
+    program.circuits[0].clone()
+}
+
+/// The program before and after a pass: as written for `unroll`, and without loops for all others.
+fn before_and_after(
+    pass: &str,
+    opt_level: u8,
+    source: &'static str,
+) -> (Circuit<Tensor>, Circuit<Tensor>) {
+    let module = &load(source);
     let options = Options {
         opt_level,
         ..Options::default()
@@ -147,6 +176,7 @@ fn label(circuit: &Circuit<Tensor>, id: NodeId) -> String {
         TensorOp::Sub => "−".to_owned(),
         TensorOp::Neg => "−( )".to_owned(),
         TensorOp::Mul => "×".to_owned(),
+        TensorOp::MatMul => "@".to_owned(),
         TensorOp::Pow(n) => format!("^{n}"),
         TensorOp::Index(a) => place(a),
         TensorOp::Slice { starts, .. } => {
@@ -175,7 +205,7 @@ fn draw(pass: &str, (before, after): &(Circuit<Tensor>, Circuit<Tensor>)) -> Str
         )
     };
     let secret_product = |c: &Circuit<Tensor>, id: NodeId| {
-        if has_loop(c) || !matches!(c.graph.op(id), TensorOp::Mul) {
+        if has_loop(c) || !matches!(c.graph.op(id), TensorOp::Mul | TensorOp::MatMul) {
             return false;
         }
         let facts = facts(c);
@@ -197,6 +227,101 @@ fn draw(pass: &str, (before, after): &(Circuit<Tensor>, Circuit<Tensor>)) -> Str
     ])
 }
 
+/// The whole program, and what is left of it for the evaluator.
+fn with_and_without_precompute() -> (Circuit<Tensor>, Circuit<Tensor>) {
+    let module = load(PRECOMPUTED);
+    let options = Options::default();
+    let (mut flat, _) = optimize(&module, &options, None).expect("optimizes");
+    let sent = choose(&flat, 4, f64::INFINITY, options.key());
+    let parts = split(&flat, &sent);
+    Reference::new(&module)
+        .compare_split(&parts.client, &parts.server)
+        .expect("the two parts are the program");
+    flat.meta.precompute = None;
+    (flat, parts.server)
+}
+
+/// A network as a circuit: AND is drawn as a product, XOR as a sum, NOT as a negation.
+fn as_circuit(network: &Network) -> Circuit<Tensor> {
+    let mut lines = String::new();
+    let name = |lit: Lit| match lit.inverted() {
+        true => format!("(-n{})", lit.node()),
+        false => format!("n{}", lit.node()),
+    };
+    for (i, node) in network.nodes().iter().enumerate() {
+        lines += &match node {
+            Node::Zero => continue,
+            Node::Input(at) => format!("let n{i} = {};\n", network.inputs[*at as usize]),
+            Node::And(a, b) => format!("let n{i} = {} * {};\n", name(*a), name(*b)),
+            Node::Xor(a, b) => format!("let n{i} = {} + {};\n", name(*a), name(*b)),
+        };
+    }
+    let params: Vec<String> = network
+        .inputs
+        .iter()
+        .map(|name| format!("{name}: secret real"))
+        .collect();
+    let (output, value) = &network.outputs[0];
+    let source = format!(
+        "circuit f({}) -> {output}: real {{\n{lines}return {};\n}}",
+        params.join(", "),
+        name(*value)
+    );
+    load(&source).entry().clone()
+}
+
+fn draw_networks() -> String {
+    let before = eqn::read(MAJORITY).expect("it is right");
+    let after = optimize_network(&before).expect("it keeps its meaning");
+    let picture = |when: &str, network: &Network| {
+        let m = network.measures();
+        let title = format!(
+            "{when}: depth {}, {} ANDs, {} XORs",
+            m.depth, m.ands, m.xors
+        );
+        (title, as_circuit(network))
+    };
+    let drawn = [picture("before", &before), picture("after", &after.network)];
+    let label = |c: &Circuit<Tensor>, id: NodeId| match c.graph.op(id) {
+        TensorOp::Mul => "AND".to_owned(),
+        TensorOp::Add => "XOR".to_owned(),
+        TensorOp::Neg => "NOT".to_owned(),
+        _ => label(c, id),
+    };
+    let [(first, before), (second, after)] = &drawn;
+    let is_and = |c: &Circuit<Tensor>, id: NodeId| matches!(c.graph.op(id), TensorOp::Mul);
+    print_svg(&[
+        Picture {
+            title: first.clone(),
+            circuit: before,
+            label: &|id| label(before, id),
+            marked: &|id| is_and(before, id),
+        },
+        Picture {
+            title: second.clone(),
+            circuit: after,
+            label: &|id| label(after, id),
+            marked: &|id| is_and(after, id),
+        },
+    ])
+}
+
+#[test]
+fn every_page_has_its_picture() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/passes");
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if path.extension().is_some_and(|e| e == "md") && name != "README" {
+            let page = fs::read_to_string(&path).unwrap();
+            assert!(
+                page.contains(&format!("({name}.svg)")),
+                "{name}.md shows none"
+            );
+        }
+    }
+}
+
 #[test]
 fn pictures_are_what_the_passes_do() {
     let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -206,8 +331,17 @@ fn pictures_are_what_the_passes_do() {
         .to_owned();
     let folder = root.join("docs/passes");
     let bless = std::env::var_os("BLESS").is_some();
-    for (name, pass, opt_level, source) in PICTURES {
-        let picture = draw(pass, &before_and_after(pass, opt_level, source));
+    let drawn = PICTURES.map(|(name, pass, opt_level, source)| {
+        (name, draw(pass, &before_and_after(pass, opt_level, source)))
+    });
+    let others = [
+        (
+            "precompute",
+            draw("precompute", &with_and_without_precompute()),
+        ),
+        ("boolean", draw_networks()),
+    ];
+    for (name, picture) in drawn.into_iter().chain(others) {
         let path = folder.join(format!("{name}.svg"));
         if bless {
             fs::write(&path, &picture).unwrap();

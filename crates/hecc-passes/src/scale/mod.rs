@@ -26,8 +26,8 @@ use hecc_params::Parameters;
 
 use crate::pipeline::Objective;
 
-pub use select::{ScaleOptions, Scaled, check_headroom, times};
 pub(crate) use select::message_bytes;
+pub use select::{ScaleOptions, Scaled, check_headroom, times};
 pub use trials::{Point, points};
 
 /// The code of the error that no secure parameters have room for a circuit, which is otherwise sound.

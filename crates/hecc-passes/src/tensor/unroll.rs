@@ -442,6 +442,9 @@ mod tests {
         let blocks = [2, 4, 8, 16].map(|n| depth(How::By(n), true, 3));
         assert!(blocks.windows(2).all(|w| w[1] < w[0]), "{blocks:?}");
         assert_eq!(blocks[3], 4);
+        // together the block says how far rewriting goes
+        assert_eq!(depth(How::By(4), false, 3), blocks[1]);
+        assert_eq!(depth(How::Full, false, 3), 15);
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hecc_ir::graph::Module;
-use hecc_ir::tensor::Tensor;
+use hecc_ir::tensor::{Tensor, TensorMeta};
 use hecc_params::CostModel;
 use hecc_passes::compile::{CompileOptions, Report, compile};
 use hecc_runtime::{Fusion, Prediction, Schedule, predict};
 use serde_json::{Value, json};
 
-use crate::args::{ExploreArgs, Format, Layout, Objective};
+use crate::args::{ExploreArgs, Format, Layout, Objective, Packing};
 use crate::container::{Digest, write_atomically};
 use crate::exit::{Failure, Outcome, STACK_BYTES, Status};
 use crate::output;
@@ -28,6 +28,8 @@ const USUAL: Point = Point {
     max_slots: None,
     ring: None,
     scale_bits: None,
+    packing: Packing::Auto,
+    precompute: None,
 };
 
 /// A circuit that a point compiles to.
@@ -103,7 +105,7 @@ impl Explorer<'_> {
     /// Every circuit that some point gives, once, and how many points give none.
     fn explore(&self) -> Outcome<(Vec<Found>, usize)> {
         let bar = Bar::new("exploring".to_owned());
-        let mut points = first_points();
+        let mut points = first_points(&self.module.entry().meta);
         let mut results = self.compile_all(&points, &bar, 0)?;
         // The rings and scales around what is chosen by itself.
         let around = results
@@ -201,8 +203,9 @@ impl Explorer<'_> {
     }
 }
 
-/// Optimization levels, objectives, layouts and sizes of vectors.
-fn first_points() -> Vec<Point> {
+/// Optimization levels, objectives, layouts, sizes of vectors, and what the program's attributes leave
+/// open: how much the client may compute, and how many instances a slot holds.
+fn first_points(meta: &TensorMeta) -> Vec<Point> {
     let usual = USUAL;
     let mut points = vec![usual];
     let mut add = |p: Point| {
@@ -247,6 +250,29 @@ fn first_points() -> Vec<Point> {
                 max_slots: Some(1 << log),
                 ..usual
             });
+        }
+    }
+    if let Some(allowed) = meta.precompute {
+        let factors = (0..).map(|k| 100 << k);
+        for percent in factors.take_while(|p| f64::from(*p) < 100.0 * allowed.inputs) {
+            for objective in [Objective::Levels, Objective::Time] {
+                add(Point {
+                    objective,
+                    precompute: Some(percent),
+                    ..usual
+                });
+            }
+        }
+    }
+    if meta.batch.is_some() {
+        for packing in [Packing::Real, Packing::Complex] {
+            for objective in [Objective::Levels, Objective::Bandwidth] {
+                add(Point {
+                    objective,
+                    packing,
+                    ..usual
+                });
+            }
         }
     }
     points

@@ -199,9 +199,8 @@ impl Writer {
             size = 0.5 * (size * d.abs() + c.abs());
         }
         self.body += &format!("    let c = {c:?};\n    let d = {d:?};\n    var r = x1;\n");
-        self.body += &format!(
-            "    for i in 0..{n} {{\n        r = 0.5 * (r * x0 * d[i] + c[i]);\n    }}\n"
-        );
+        self.body +=
+            &format!("    for i in 0..{n} {{\n        r = 0.5 * (r * x0 * d[i] + c[i]);\n    }}\n");
         let r = self.bind("r", data, size.max(1.0), n as u32);
         let p: Vec<f64> = (0..4).map(|_| self.coefficient()).collect();
         let horner = |x: f64| p.iter().rev().fold(0.0, |sum, c| sum * x + c);
