@@ -144,7 +144,7 @@ fn lone(terms: &[Term]) -> Option<Step> {
 /// A rescale could do without, but the rounding of a third polynomial is multiplied by the square of the
 /// secret, which costs six or seven bits of precision; and the engine merges a relinearization
 /// with the rescale after it.
-fn linear_steps(plan: &Plan) -> Vec<bool> {
+pub(super) fn linear_steps(plan: &Plan) -> Vec<bool> {
     let n = plan.steps.len();
     let mut cut = Cut::new(n);
     let mut wanted = vec![false; n];

@@ -1,7 +1,7 @@
 //! Scale and level management: `Circuit<Slots>` → `Circuit<Ckks>` with checked parameters.
 //!
 //! Four steps, each in its file: ranges of all values ([`ranges`]); which values are rescaled and
-//! which factor waits in a scale (`plan`); levels, primes and operations (`emit`), and rescales moved
+//! which factor waits in a scale (`plan`); the fewest rescales (`retime`); levels, primes and operations (`emit`), and rescales moved
 //! behind weighted sums (`sink`); parameters (`select`), with the precision that trials promise
 //! (`estimate`, `trials`).
 //!
@@ -12,6 +12,7 @@ mod emit;
 mod estimate;
 mod plan;
 pub mod ranges;
+mod retime;
 mod select;
 mod sink;
 #[cfg(test)]

@@ -17,6 +17,8 @@ use hecc_ir::ckks::CkksOp;
 use hecc_ir::graph::{Circuit, Interval, NodeId};
 use hecc_ir::slots::{Coefficient, PlainId, PlainSource, SlotSource, Slots, SlotsOp, SlotsType};
 
+use super::retime::retime;
+
 /// A node of a [`Plan`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Step(pub u32);
@@ -118,7 +120,7 @@ const ROOM_WORTH: f64 = 3.0 * COMPARED_AT;
 /// Two reals this near, relatively, are taken for the same: far below any scale's rounding.
 const NEAR: f64 = 1.0 / (1u64 << 40) as f64;
 
-fn near_integer(x: f64) -> bool {
+pub(super) fn near_integer(x: f64) -> bool {
     x.is_finite() && (x - x.round()).abs() <= x.abs() * NEAR
 }
 
@@ -228,6 +230,11 @@ fn uniform(circuit: &Circuit<Slots>, c: Coefficient) -> Coefficient {
 
 /// Plans a slots circuit. `ranges` are those of its nodes.
 pub(crate) fn plan(circuit: &Circuit<Slots>, ranges: &[Interval]) -> Plan {
+    retime(circuit, lazy_plan(circuit, ranges))
+}
+
+/// A plan that rescales each value at its first user that needs it.
+pub(super) fn lazy_plan(circuit: &Circuit<Slots>, ranges: &[Interval]) -> Plan {
     let mut best: Option<(f64, Plan)> = None;
     let mut last: Option<Vec<Info>> = None;
     for waiting in MOST_WAITING {
@@ -782,7 +789,7 @@ fn build(
 }
 
 /// Backward: the level of every step, at its neediest user's; outputs at 0.
-fn place(steps: &[PlanStep], outputs: &[Step]) -> (Vec<u32>, u32) {
+pub(super) fn place(steps: &[PlanStep], outputs: &[Step]) -> (Vec<u32>, u32) {
     // The level at which the form of rank 1, or of rank 2, is wanted.
     let mut first: Vec<Option<u32>> = vec![None; steps.len()];
     let mut second: Vec<Option<u32>> = vec![None; steps.len()];

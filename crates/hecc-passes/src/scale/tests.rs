@@ -902,3 +902,117 @@ fn two_products_of_many_sums_are_relinearized_themselves() {
     let (emitted, _) = super::emit::emit(&circuit, &plan, &chain, 0);
     assert_eq!(count(&emitted, |op| *op == CkksOp::Relinearize), 2);
 }
+
+/// Rescales and relinearizations.
+fn moved(circuit: &Circuit<Ckks>) -> (usize, usize) {
+    let rescales = count(circuit, |op| matches!(op, CkksOp::Rescale { .. }));
+    (rescales, count(circuit, |op| *op == CkksOp::Relinearize))
+}
+
+#[test]
+fn products_that_are_added_to_what_is_rescaled_are_rescaled_together() {
+    let mut m = Make::new(4, SLOTS, vec![]);
+    let x: Vec<NodeId> = (0..4).map(|i| m.input(i)).collect();
+    let p = m.mul(x[0], x[3]);
+    let turned = m.rotate(p, 1);
+    let [a, b, c] = [(0, 1), (2, 3), (1, 2)].map(|(i, j)| m.mul(x[i], x[j]));
+    let sum = m.comb(&[(1.0, a), (1.0, b), (1.0, c), (1.0, turned)]);
+    let scaled = check(&m.finish(&[sum]));
+    assert_eq!(moved(&scaled.circuit), (2, 2));
+    assert_eq!(levels(&scaled.circuit), 1);
+}
+
+#[test]
+fn products_of_more_sums_are_rescaled_themselves() {
+    let mut m = Make::new(4, SLOTS, vec![]);
+    let x: Vec<NodeId> = (0..4).map(|i| m.input(i)).collect();
+    let p: [NodeId; 3] = [(0, 1), (2, 3), (0, 3)].map(|(i, j)| m.mul(x[i], x[j]));
+    let mut terms = Vec::new();
+    for (i, j) in [(0, 1), (1, 2), (0, 2)] {
+        let sum = m.comb(&[(1.0, p[i]), (1.0, p[j])]);
+        let difference = m.comb(&[(1.0, p[i]), (-1.0, p[j])]);
+        terms.push((1.0, m.mul(sum, difference)));
+    }
+    let sum = m.comb(&terms);
+    let scaled = check(&m.finish(&[sum]));
+    assert_eq!(moved(&scaled.circuit), (4, 4));
+    assert_eq!(levels(&scaled.circuit), 2);
+}
+
+/// The fewest values of rank 2 that are to be rescaled, by trying all sets: products come in rank 2, sums
+/// take what they are given, rotations and results ask for rank 1.
+fn fewest_rescales(circuit: &Circuit<Slots>) -> Option<usize> {
+    let graph = &circuit.graph;
+    let live = circuit.live();
+    let places: Vec<NodeId> = graph
+        .ids()
+        .filter(|id| {
+            let carries = !matches!(graph.op(*id), SlotsOp::Input(_) | SlotsOp::Rotate(_));
+            live[id.index()] && carries
+        })
+        .collect();
+    if places.len() > 13 {
+        return None;
+    }
+    let works = |mask: u32| {
+        let mut second = vec![false; graph.len()];
+        for id in graph.ids().filter(|id| live[id.index()]) {
+            let operands = graph.operands(id);
+            let any = operands.iter().any(|o| second[o.index()]);
+            let here = match graph.op(id) {
+                SlotsOp::Input(_) => false,
+                SlotsOp::Rotate(_) if any => return false,
+                SlotsOp::Rotate(_) => false,
+                SlotsOp::LinComb(_) => any,
+                _ => true,
+            };
+            let at = places.iter().position(|p| *p == id);
+            second[id.index()] = here && !at.is_some_and(|at| mask >> at & 1 == 1);
+        }
+        circuit.outputs.iter().all(|(o, ())| !second[o.index()])
+    };
+    (0..1u32 << places.len())
+        .filter(|mask| works(*mask))
+        .map(u32::count_ones)
+        .min()
+        .map(|n| n as usize)
+}
+
+#[test]
+fn no_placement_has_fewer_rescales() {
+    let (mut tried, mut fewer) = (0, 0);
+    for seed in 0..400u64 {
+        let mut random = hecc_ir::random::SplitMix64::new(seed);
+        let mut m = Make::new(3, SLOTS, vec![]);
+        let inputs: Vec<NodeId> = (0..3).map(|i| m.input(i)).collect();
+        let mut pool: Vec<NodeId> = Vec::new();
+        for _ in 0..1 + random.below(4) {
+            let (a, b) = (random.below(3), random.below(3));
+            pool.push(m.mul(inputs[a], inputs[b]));
+        }
+        for _ in 0..2 + random.below(6) {
+            let (a, b) = (random.below(pool.len()), random.below(pool.len()));
+            if random.one_in(3) {
+                pool.push(m.rotate(pool[a], 1 + b as i32 % 7));
+            } else if pool[a] != pool[b] {
+                let weight = (1 + random.below(3)) as f64;
+                pool.push(m.comb(&[(1.0, pool[a]), (weight, pool[b])]));
+            }
+        }
+        let circuit = m.finish(&pool[pool.len().saturating_sub(4)..]);
+        let ranges = super::ranges::slots_ranges(&circuit);
+        let before = super::plan::lazy_plan(&circuit, &ranges);
+        let after = super::retime::fewest(&circuit, &before).unwrap_or_else(|| before.clone());
+        let [was, found] = [&before, &after].map(super::retime::rescales);
+        assert_eq!(after.depth, before.depth, "seed {seed}");
+        if let Some(least) = fewest_rescales(&circuit) {
+            tried += 1;
+            fewer += usize::from(found < was);
+            assert_eq!(found, least, "seed {seed}, {was} before");
+        }
+    }
+    assert!(
+        tried > 200 && fewer > 20,
+        "{tried} tried, {fewer} with fewer"
+    );
+}
