@@ -118,7 +118,8 @@ pub(crate) fn best(
         } else {
             &[own.objective]
         };
-        if compared {
+        // With `@precompute` each form is laid out many times: one has to do.
+        if compared && forms[0].flat.meta.precompute.is_none() {
             for (objective, shallow) in objectives.iter().flat_map(|o| [(*o, true), (*o, false)]) {
                 let made = form(pipeline::Options {
                     objective,
