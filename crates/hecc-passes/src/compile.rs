@@ -319,11 +319,14 @@ pub fn compile_observed(
     compile_with(module, sources, options, Some(observer))
 }
 
+/// Whoever sees the program after each pass.
+type Observer<'a> = &'a mut dyn FnMut(&str, Stage<'_>);
+
 fn compile_with(
     module: &Module<Tensor>,
     sources: &SourceMap,
     options: &CompileOptions,
-    mut observer: Option<&mut dyn FnMut(&str, Stage<'_>)>,
+    mut observer: Option<Observer<'_>>,
 ) -> Result<Compiled, Vec<Diagnostic>> {
     let mut options = options.clone();
     options.passes.prices = pipeline::Prices::of(&options.cost);

@@ -967,7 +967,7 @@ fn fewest_rescales(circuit: &Circuit<Slots>) -> Option<usize> {
                 _ => true,
             };
             let at = places.iter().position(|p| *p == id);
-            second[id.index()] = here && !at.is_some_and(|at| mask >> at & 1 == 1);
+            second[id.index()] = here && at.is_none_or(|at| mask >> at & 1 == 0);
         }
         circuit.outputs.iter().all(|(o, ())| !second[o.index()])
     };
