@@ -268,6 +268,10 @@ impl Bests {
             .all(|(_, best)| best.as_ref().is_some_and(|b| holds(&b.0)))
     }
 
+    fn any(&self, holds: impl Fn(&Estimate) -> bool) -> bool {
+        self.best.iter().flat_map(|(_, b)| b).any(|b| holds(&b.0))
+    }
+
     fn is_empty(&self) -> bool {
         self.best.iter().all(|(_, best)| best.is_none())
     }
@@ -383,7 +387,8 @@ fn lower_in_tiles_of(
                 });
             }
         }
-        if bests.all(|b| options.fits(b) && b.levels <= least.saturating_add(slack + 1)) {
+        let few = |b: &Estimate| b.levels <= least.saturating_add(slack + 1);
+        if bests.all(|b| options.fits(b)) && bests.any(few) {
             break;
         }
     }
