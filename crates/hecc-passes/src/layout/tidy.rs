@@ -50,6 +50,9 @@ impl Form {
     }
 }
 
+/// A term c · (a + rotate(a, k)): c, a, and the range that the sum is declared to have.
+type Rung = (f64, NodeId, Interval);
+
 /// A longer form than this is not multiplied by a scalar again and again.
 const SCALED_FORM_MAX: usize = 1024;
 
@@ -540,7 +543,7 @@ impl Tidy<'_> {
         span: Span,
     ) -> Vec<(Coefficient, NodeId)> {
         let graph = self.new.graph();
-        let rung = |c: Coefficient, node: NodeId| -> Option<(i32, (f64, NodeId, Interval))> {
+        let rung = |c: Coefficient, node: NodeId| -> Option<(i32, Rung)> {
             let range = graph.node(node).declared?;
             if self.owners[node.index()] != 1 || *graph.op(node) != SlotsOp::Add {
                 return None;
@@ -554,7 +557,7 @@ impl Tidy<'_> {
                 _ => None,
             }
         };
-        let mut groups: FxHashMap<i32, Vec<(f64, NodeId, Interval)>> = FxHashMap::default();
+        let mut groups: FxHashMap<i32, Vec<Rung>> = FxHashMap::default();
         for (c, node) in &terms {
             if let Some((k, term)) = rung(*c, *node) {
                 groups.entry(k).or_default().push(term);
@@ -568,7 +571,7 @@ impl Tidy<'_> {
             return terms;
         }
         let one = Coefficient::Const(Real(1.0));
-        let mut groups: Vec<(i32, Vec<(f64, NodeId, Interval)>)> = groups.into_iter().collect();
+        let mut groups: Vec<(i32, Vec<Rung>)> = groups.into_iter().collect();
         groups.sort_unstable_by_key(|(k, _)| *k);
         let mut out = Vec::with_capacity(rest.len() + groups.len());
         for (k, group) in groups {
