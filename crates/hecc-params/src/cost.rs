@@ -18,7 +18,7 @@ use thiserror::Error;
 use crate::{LogN, MAX_LOG_N, MIN_LOG_N};
 
 /// The form of the models that this version reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The model that ships: measured by `hecc calibrate`.
 const SHIPPED: &str = include_str!("cost_model.json");
@@ -158,7 +158,9 @@ ring_cost! {
         key_product,
         /// One limb of a rotated term weighted and added, both parts.
         weighted,
-        /// One limb of one digit of a new key.
+        /// The errors of one digit of a new key.
+        key_digit,
+        /// One limb of one digit of a new key, the memory for it included.
         key_limb,
     }
 }
@@ -200,6 +202,11 @@ impl Switch {
 
     fn key_limbs(self) -> f64 {
         (self.digits() * (self.limbs + self.special)) as f64
+    }
+
+    /// What a new key consists of: digits, and limbs of digits.
+    pub fn key_parts(self) -> [f64; 2] {
+        [self.digits() as f64, self.key_limbs()]
     }
 
     /// What a key switch of one decomposition, `keys` keys, `weighted` weighted copies and `downs`
@@ -253,7 +260,16 @@ impl RingCost {
 
     /// A key for ciphertexts of this size.
     pub fn key(&self, s: Switch) -> f64 {
-        self.key_limb * s.key_limbs()
+        let [digits, limbs] = s.key_parts();
+        self.key_digit * digits + self.key_limb * limbs
+    }
+
+    /// The secret key and the public key of parameters with so many limbs and special primes: the secret is
+    /// drawn and transformed modulo all primes, the public key is like a digit of a key over the chain
+    /// and one prime more.
+    pub fn own_keys(&self, limbs: usize, special: usize) -> f64 {
+        let secret = self.key_digit + self.transform * (limbs + special) as f64;
+        secret + self.key_digit + self.key_limb * (limbs + special.min(1)) as f64
     }
 
     /// Σ of so many products of ciphertexts.

@@ -128,9 +128,11 @@ pub fn predict(
         })
         .sum();
     let each_output = outputs / circuit.outputs.len().max(1) as f64;
-    let touched =
-        FRESH_PART * model.fresh * (8 * n * (played.values + played.scratch)) as f64 / MIB;
-    let own_keys = 2.0 * ring.encrypt.at(top);
+    // encrypted inputs are there before
+    let kept: usize = circuit.inputs.iter().map(|i| 2 * i.level.limbs()).sum();
+    let new = (8 * n * (played.values + played.scratch)).saturating_sub(8 * n * kept as u64);
+    let touched = FRESH_PART * model.fresh * new as f64 / MIB;
+    let own_keys = ring.own_keys(top, parameters.p().len());
     Prediction {
         keygen: (ring.spread_over(key_time, threads) + own_keys) / 1e3,
         encrypt: many(circuit.inputs.len(), each) / 1e3,
@@ -163,8 +165,8 @@ pub fn times(circuit: &Circuit<Ckks>, parameters: &Parameters, model: &CostModel
     (on(1), on(model.threads.max(1) as usize))
 }
 
-/// How much of the memory of evaluation is touched there for the first time: buffers are kept, and what
-/// compilation, key generation and encryption gave back is used again.
+/// How much of the memory of evaluation is touched there for the first time: what encryption gave
+/// back is used again.
 const FRESH_PART: f64 = 0.5;
 
 /// Most bytes of digits that the engine converts limb by limb; it converts larger ones at once.

@@ -41,6 +41,10 @@ const QUICK: [Plan; 3] = [
 const WIDE_BITS: u32 = 57;
 /// Rotations of one ciphertext in a measurement.
 const ROTATIONS: usize = 6;
+/// New keys in a measurement.
+const KEYS: usize = 3;
+/// Vectors that are encoded in turn.
+const VECTORS: usize = 8;
 /// Bytes that the operands of an operation come from, in turn.
 const OPERANDS: usize = 12 << 20;
 
@@ -80,7 +84,8 @@ struct Samples {
     lines: Vec<(&'static str, usize, f64)>,
     /// What the operation consists of, and its time.
     switches: Vec<([f64; 5], f64)>,
-    keys: Vec<(f64, f64)>,
+    /// Digits, limbs of digits, and the time of a new key.
+    keys: Vec<([f64; 2], f64)>,
     spread: Vec<f64>,
     crowd: Vec<f64>,
     wide: Vec<f64>,
@@ -100,7 +105,7 @@ impl Samples {
         let mean = |list: &[f64]| list.iter().sum::<f64>() / list.len().max(1) as f64;
         let [switch_base, transform, convert, key_product, weighted] =
             least_squares(&self.switches);
-        let key: Vec<([f64; 1], f64)> = self.keys.iter().map(|(n, t)| ([*n], *t)).collect();
+        let [key_digit, key_limb] = least_squares(&self.keys);
         RingCost {
             log_n,
             add: self.line("add"),
@@ -123,7 +128,8 @@ impl Samples {
             convert,
             key_product,
             weighted,
-            key_limb: least_squares(&key)[0],
+            key_digit,
+            key_limb,
             spread: mean(&self.spread),
             crowd: mean(&self.crowd),
             wide: mean(&self.wide),
@@ -166,11 +172,10 @@ struct Bench {
     special: usize,
     top: usize,
     scale: Scale,
-    values: Vec<f64>,
+    /// Vectors to encode, in turn.
+    values: Vec<Vec<f64>>,
     secret: hecc_ckks::SecretKey,
     public: hecc_ckks::PublicKey,
-    /// Microseconds per limb of a digit of a key.
-    key: (f64, f64),
 }
 
 impl Bench {
@@ -216,17 +221,13 @@ impl Bench {
         for i in 0..ROTATIONS {
             request.apply_at(GaloisElement::rotation(RotationStep(1 << i), log_n), top);
         }
-        let started = processor_time();
         let keys = context.evaluation_keys(&secret, &request, &mut randomness)?;
-        let time = processor_time() - started;
-        let size = Switch {
-            limbs,
-            special,
-            digit_limbs: special,
-        };
-        let count = (size.digits() * (limbs + special) * (ROTATIONS + 1)) as f64;
-        let values = (0..log_n.slots())
-            .map(|i| ((i * 37 % 1000) as f64 - 500.0) / 500.0)
+        let values = (0..VECTORS)
+            .map(|v| {
+                let value = |i| ((i * 37 + v * 11) % 1000) as f64;
+                let slots = 0..log_n.slots();
+                slots.map(|i| (value(i) - 500.0) / 500.0).collect()
+            })
             .collect();
         Ok(Bench {
             context,
@@ -239,23 +240,46 @@ impl Bench {
             values,
             secret,
             public,
-            key: (count, time),
         })
     }
 
     fn sample(&self, out: &mut Samples) -> Result<(), Error> {
-        out.keys.push(self.key);
         let mut sizes = vec![1, 2.min(self.top), self.top.div_ceil(2), self.top];
         sizes.dedup();
         for limbs in sizes {
             self.sample_at(limbs, out)?;
+            self.sample_key(limbs, out)?;
         }
         self.sample_threads(out)
     }
 
+    /// A new key, in memory that is touched for the first time: those made before are kept.
+    fn sample_key(&self, limbs: usize, out: &mut Samples) -> Result<(), Error> {
+        let mut request = EvaluationKeyRequest::default();
+        request.relinearize_at(Level(limbs as u32 - 1));
+        let mut randomness = Randomness::deterministic([10; 32]);
+        let mut kept = Vec::new();
+        let mut best = f64::INFINITY;
+        for _ in 0..KEYS {
+            let started = processor_time();
+            kept.push(
+                self.context
+                    .evaluation_keys(&self.secret, &request, &mut randomness)?,
+            );
+            best = best.min(processor_time() - started);
+        }
+        let size = Switch {
+            limbs,
+            special: self.special,
+            digit_limbs: self.special,
+        };
+        out.keys.push((size.key_parts(), best));
+        Ok(())
+    }
+
     fn encrypted(&self, limbs: usize, count: usize) -> Result<Vec<Ciphertext>, Error> {
         let level = Level(limbs as u32 - 1);
-        let plain = self.context.encode(&self.values, level, self.scale)?;
+        let plain = self.context.encode(&self.values[0], level, self.scale)?;
         let mut randomness = Randomness::deterministic([8; 32]);
         let one = self
             .context
@@ -270,7 +294,7 @@ impl Bench {
         let count = (OPERANDS / bytes).clamp(2, 32);
         let mut x = self.encrypted(limbs, count)?;
         let y = self.encrypted(limbs, count)?;
-        let plain: Plaintext = c.encode(&self.values, level, self.scale)?;
+        let plain: Plaintext = c.encode(&self.values[0], level, self.scale)?;
         let mut time = |name: &'static str, f: &mut dyn FnMut(usize) -> Result<(), Error>| {
             let t = self.least(count, f)?;
             out.lines.push((name, limbs, t));
@@ -324,9 +348,13 @@ impl Bench {
             let (from, to) = (2.0, 2.0 * (limbs - 1) as f64);
             out.switches.push(([1.0, from + to, to, 0.0, 0.0], t));
         }
-        let t = self.least(1, &mut |_| {
-            c.encode(&self.values, level, self.scale).map(drop)
+        // one vector after the other, each to where its plaintext waits until it is used
+        let mut waiting = vec![plain.clone(); 2 * count];
+        let t = self.least(waiting.len(), &mut |i| {
+            waiting[i] = c.encode(&self.values[i % VECTORS], level, self.scale)?;
+            Ok(())
         })?;
+        drop(waiting);
         out.lines.push(("encode", limbs, t));
         let mut randomness = Randomness::deterministic([9; 32]);
         let t = self.least(1, &mut |_| {
@@ -371,8 +399,9 @@ impl Bench {
         }
         let steps: Vec<RotationStep> = (0..ROTATIONS).map(|i| RotationStep(1 << i)).collect();
         let some = y.len().min(4);
-        let t = self.least(some, &mut |i| {
-            c.rotate(&y[i], steps[0], &self.keys).map(drop)
+        // each by another step: circuits read another key, too
+        let t = self.least(ROTATIONS, &mut |i| {
+            c.rotate(&y[i % some], steps[i], &self.keys).map(drop)
         })?;
         out.switches.push((size.parts(1, 0, 1, false), t));
         let t = self.least(some, &mut |i| {
@@ -381,7 +410,7 @@ impl Bench {
         out.switches
             .push((size.parts(ROTATIONS, 0, ROTATIONS, false), t));
         let weights: Result<Vec<ExtendedPlaintext>, Error> = (0..ROTATIONS)
-            .map(|_| c.encode_extended(&self.values, level, self.scale))
+            .map(|i| c.encode_extended(&self.values[i % VECTORS], level, self.scale))
             .collect();
         let weights = weights?;
         let terms: Vec<(RotationStep, Weight<'_>)> = steps
