@@ -170,7 +170,10 @@ pub struct Node<D: Dialect> {
 #[derive(Clone, Debug)]
 pub struct Graph<D: Dialect> {
     inner: DiGraph<Node<D>, u32, u32>,
-    /// By node, its first incoming edge: a node's edges are added with it, so they are neighbours.
+    /// The operands of all nodes, one node after the other: they are read far more often than
+    /// anything else, and edges are five times as large.
+    operands: Vec<NodeId>,
+    /// By node, where its operands begin.
     first: Vec<u32>,
 }
 
@@ -178,6 +181,7 @@ impl<D: Dialect> Default for Graph<D> {
     fn default() -> Self {
         Graph {
             inner: DiGraph::default(),
+            operands: Vec::new(),
             first: Vec::new(),
         }
     }
@@ -187,7 +191,7 @@ impl<D: Dialect> PartialEq for Graph<D> {
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len()
             && self.ids().all(|id| {
-                self.node(id) == other.node(id) && self.operands(id) == other.operands(id)
+                self.node(id) == other.node(id) && self.operand_slice(id) == other.operand_slice(id)
             })
     }
 }
@@ -197,6 +201,7 @@ impl<D: Dialect> Graph<D> {
     pub fn with_capacity(nodes: usize) -> Self {
         Graph {
             inner: DiGraph::with_capacity(nodes, 2 * nodes),
+            operands: Vec::with_capacity(2 * nodes),
             first: Vec::with_capacity(nodes),
         }
     }
@@ -238,15 +243,16 @@ impl<D: Dialect> Graph<D> {
 
     /// A node's operands, in order.
     pub fn operands(&self, id: NodeId) -> Operands {
+        Operands::from_slice(self.operand_slice(id))
+    }
+
+    fn operand_slice(&self, id: NodeId) -> &[NodeId] {
         let at = |i: usize| {
             self.first
                 .get(i)
-                .map_or(self.inner.edge_count(), |&e| e as usize)
+                .map_or(self.operands.len(), |&e| e as usize)
         };
-        self.inner.raw_edges()[at(id.index())..at(id.index() + 1)]
-            .iter()
-            .map(|edge| NodeId(edge.source().index() as u32))
-            .collect()
+        &self.operands[at(id.index())..at(id.index() + 1)]
     }
 
     /// Who uses a node, with the operand's place, in ascending order.
@@ -263,8 +269,8 @@ impl<D: Dialect> Graph<D> {
     /// For every node, how many operand places it fills.
     pub fn use_counts(&self) -> Vec<u32> {
         let mut counts = vec![0; self.len()];
-        for edge in self.inner.raw_edges() {
-            counts[edge.source().index()] += 1;
+        for operand in &self.operands {
+            counts[operand.index()] += 1;
         }
         counts
     }
@@ -313,7 +319,8 @@ impl<D: Dialect> Graph<D> {
             "operands come before their users"
         );
         let index = self.inner.add_node(node);
-        self.first.push(self.inner.edge_count() as u32);
+        self.first.push(self.operands.len() as u32);
+        self.operands.extend_from_slice(operands);
         for (place, operand) in operands.iter().enumerate() {
             self.inner
                 .add_edge(NodeIndex::new(operand.index()), index, place as u32);
@@ -386,7 +393,7 @@ impl<D: Dialect> Circuit<D> {
         }
         for id in self.graph.ids().rev() {
             if live[id.index()] {
-                for o in self.graph.operands(id) {
+                for o in self.graph.operand_slice(id) {
                     live[o.index()] = true;
                 }
             }
@@ -434,21 +441,43 @@ impl<D: Dialect> Module<D> {
 #[derive(Clone, Debug)]
 pub struct Builder<D: Dialect> {
     circuit: Circuit<D>,
-    /// By the hash of operation and operands; the graph itself holds the keys.
-    known: HashTable<NodeId>,
+    /// By the hash of operation and operands, half of which is kept; the graph itself holds the keys.
+    known: HashTable<(u32, NodeId)>,
+}
+
+/// Half of the hash of an operation on operands.
+fn half_hash<O: Hash>(op: &O, operands: &[NodeId]) -> u32 {
+    let hash = FxBuildHasher.hash_one((op, operands));
+    (hash ^ hash >> 32) as u32
+}
+
+/// A whole hash from its half: the table wants the upper bits as well.
+fn whole_hash(half: u32) -> u64 {
+    u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl<D: Dialect> Builder<D> {
     /// A builder for a circuit with this interface and no nodes yet.
     pub fn new(name: impl Into<String>, inputs: Vec<D::Input>, meta: D::Meta) -> Self {
+        Builder::with_capacity(name, inputs, meta, 0)
+    }
+
+    /// As [`Builder::new`], with room for so many nodes.
+    pub fn with_capacity(
+        name: impl Into<String>,
+        inputs: Vec<D::Input>,
+        meta: D::Meta,
+        nodes: usize,
+    ) -> Self {
         let circuit = Circuit {
             inputs,
             meta,
+            graph: Graph::with_capacity(nodes),
             ..Circuit::new(name)
         };
         Builder {
             circuit,
-            known: HashTable::new(),
+            known: HashTable::with_capacity(nodes),
         }
     }
 
@@ -462,17 +491,17 @@ impl<D: Dialect> Builder<D> {
         operands: &[NodeId],
         span: Span,
     ) -> Result<NodeId, TypeError> {
+        let half = half_hash(&op, operands);
         let graph = &self.circuit.graph;
-        let hash = FxBuildHasher.hash_one((&op, operands));
-        let same = |id: &NodeId| *graph.op(*id) == op && graph.operands(*id).as_slice() == operands;
-        if let Some(&id) = self.known.find(hash, same) {
+        let same = |(other, id): &(u32, NodeId)| {
+            *other == half && *graph.op(*id) == op && graph.operand_slice(*id) == operands
+        };
+        if let Some(&(_, id)) = self.known.find(whole_hash(half), same) {
             return Ok(id);
         }
         let id = self.circuit.push(op, operands, span)?;
-        let graph = &self.circuit.graph;
-        self.known.insert_unique(hash, id, |id| {
-            FxBuildHasher.hash_one((graph.op(*id), graph.operands(*id).as_slice()))
-        });
+        self.known
+            .insert_unique(whole_hash(half), (half, id), |(half, _)| whole_hash(*half));
         Ok(id)
     }
 

@@ -4,6 +4,7 @@
 //! at random points modulo a prime; a pass that would make the objective worse is not taken.
 
 use std::fmt;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hecc_ir::diag::Diagnostic;
@@ -191,8 +192,8 @@ pub trait Pass {
     /// A short name, as `--print-after` and the report show it.
     fn name(&self) -> &'static str;
 
-    /// The circuit rewritten.
-    fn run(&self, circuit: &Circuit<Tensor>, context: &Context) -> Circuit<Tensor>;
+    /// The circuit rewritten; `None` when there is nothing to do.
+    fn run(&self, circuit: &Circuit<Tensor>, context: &Context) -> Option<Circuit<Tensor>>;
 
     /// Whether the result is taken even when the estimate does not improve: normal forms that later
     /// passes need.
@@ -212,8 +213,12 @@ macro_rules! pass {
                 $name
             }
 
-            fn run(&self, circuit: &Circuit<Tensor>, context: &Context) -> Circuit<Tensor> {
-                let run: fn(&Circuit<Tensor>, &Context) -> Circuit<Tensor> = $run;
+            fn run(
+                &self,
+                circuit: &Circuit<Tensor>,
+                context: &Context,
+            ) -> Option<Circuit<Tensor>> {
+                let run: fn(&Circuit<Tensor>, &Context) -> Option<Circuit<Tensor>> = $run;
                 run(circuit, context)
             }
 
@@ -226,11 +231,11 @@ macro_rules! pass {
 
 pass!(
     /// [`simplify::simplify`] of data movement alone.
-    Forward, "forward", true, |c, _| simplify::simplify(c, Simplify::Structure)
+    Forward, "forward", true, |c, _| Some(simplify::simplify(c, Simplify::Structure))
 );
 pass!(
     /// [`simplify::simplify`].
-    SimplifyAll, "simplify", true, |c, _| simplify::simplify(c, Simplify::All)
+    SimplifyAll, "simplify", true, |c, _| Some(simplify::simplify(c, Simplify::All))
 );
 pass!(
     /// [`expand::expand_as_written`].
@@ -238,7 +243,7 @@ pass!(
 );
 pass!(
     /// [`simplify::dead_code`].
-    DeadCode, "dead-code", true, |c, _| simplify::dead_code(c)
+    DeadCode, "dead-code", true, |c, _| Some(simplify::dead_code(c))
 );
 
 pass!(
@@ -336,7 +341,8 @@ pub fn optimize(
     let circuit = unroll::unroll(module, how, options.node_limit)?;
     expand::within(&circuit, options.node_limit)?;
     let mut cost = cost::cost(&circuit);
-    let mut circuit = run.note("unroll", start, (cost, cost), true, circuit)?;
+    let mut circuit = Rc::new(circuit);
+    run.note("unroll", start, (cost, cost), true, &mut circuit)?;
     let mut context = Context {
         options: *options,
         work_limit: f64::INFINITY,
@@ -345,7 +351,7 @@ pub fn optimize(
     (circuit, cost) = run.all(&plan.base, circuit, cost, &context)?;
     context.work_limit = cost.work * options.growth();
     (circuit, cost) = run.all(&plan.forms, circuit, cost, &context)?;
-    let before = (circuit.clone(), cost, run.changes);
+    let before = (Rc::clone(&circuit), cost, run.changes);
     let first = run.reports.len();
     (circuit, cost) = run.all(&plan.tried, circuit, cost, &context)?;
     let tried = run.reports.len();
@@ -370,7 +376,7 @@ pub fn optimize(
             circuit = other;
         }
     }
-    Ok((circuit, run.reports))
+    Ok((Rc::unwrap_or_clone(circuit), run.reports))
 }
 
 /// The work of the program before what may let it grow: that of the last of the first passes.
@@ -400,10 +406,10 @@ impl Run<'_> {
     fn all(
         &mut self,
         passes: &Passes,
-        mut circuit: Circuit<Tensor>,
+        mut circuit: Rc<Circuit<Tensor>>,
         mut cost: Cost,
         context: &Context,
-    ) -> Result<(Circuit<Tensor>, Cost), CompileError> {
+    ) -> Result<(Rc<Circuit<Tensor>>, Cost), CompileError> {
         for pass in passes {
             // A pass that is tried again and again stops when it gains nothing.
             let idle = self.reports.last().is_some_and(|r| {
@@ -421,18 +427,20 @@ impl Run<'_> {
     fn step(
         &mut self,
         pass: &dyn Pass,
-        before: Circuit<Tensor>,
+        before: Rc<Circuit<Tensor>>,
         cost: Cost,
         context: &Context,
-    ) -> Result<(Circuit<Tensor>, Cost), CompileError> {
+    ) -> Result<(Rc<Circuit<Tensor>>, Cost), CompileError> {
         let start = Instant::now();
-        let after = pass.run(&before, context);
-        let new = cost::cost(&after);
-        let kept = pass.normalizes() || better(&self.options, context, new, cost);
-        self.changes += u32::from(kept && after != before);
+        let new = pass.run(&before, context).map(|c| (cost::cost(&c), c));
+        let kept = new
+            .as_ref()
+            .is_none_or(|(new, _)| pass.normalizes() || better(&self.options, context, *new, cost));
+        let new = new.filter(|(_, after)| kept && *after != *before);
+        self.changes += u32::from(new.is_some());
         self.settled.insert(pass.name(), self.changes);
-        let (after, new_cost) = if kept { (after, new) } else { (before, cost) };
-        let after = self.note(pass.name(), start, (cost, new_cost), kept, after)?;
+        let (new_cost, mut after) = new.map_or((cost, before), |(cost, c)| (cost, Rc::new(c)));
+        self.note(pass.name(), start, (cost, new_cost), kept, &mut after)?;
         Ok((after, new_cost))
     }
 
@@ -443,8 +451,8 @@ impl Run<'_> {
         start: Instant,
         (before, after): (Cost, Cost),
         kept: bool,
-        circuit: Circuit<Tensor>,
-    ) -> Result<Circuit<Tensor>, CompileError> {
+        circuit: &mut Rc<Circuit<Tensor>>,
+    ) -> Result<(), CompileError> {
         self.reports.push(PassReport {
             name,
             time: start.elapsed(),
@@ -454,7 +462,12 @@ impl Run<'_> {
             work: (before.work, after.work),
             kept,
         });
-        let mut module = Module::single(circuit);
+        if self.observer.is_none() && self.reference.is_none() {
+            return Ok(());
+        }
+        let name_only = Circuit::new(circuit.name.clone());
+        let whole = Rc::unwrap_or_clone(std::mem::replace(circuit, Rc::new(name_only)));
+        let mut module = Module::single(whole);
         if let Some(observer) = &mut self.observer {
             observer(name, &module);
         }
@@ -466,7 +479,8 @@ impl Run<'_> {
             };
             why.map_err(|why| CompileError::Pass { pass: name, why })?;
         }
-        Ok(module.circuits.swap_remove(0))
+        *circuit = Rc::new(module.circuits.swap_remove(0));
+        Ok(())
     }
 }
 
@@ -772,84 +786,5 @@ mod tests {
         let other = q.done(y);
         assert!(reference.compare(other.entry()).is_err());
         assert!(reference.compare(module.entry()).is_ok());
-    }
-}
-
-#[cfg(test)]
-mod perf {
-    use super::*;
-    use crate::tensor::testing::Program;
-
-    #[test]
-    #[ignore = "a measurement"]
-    fn time() {
-        for n in [25_000usize, 100_000] {
-            // random dag
-            let mut p = Program::new();
-            let mut pool: Vec<_> = (0..64).map(|_| p.secret()).collect();
-            let mut s = 12345u64;
-            let mut rnd = |m: usize| {
-                s = s
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
-                ((s >> 33) as usize) % m
-            };
-            for i in 0..n {
-                let k = pool.len();
-                let lo = k.saturating_sub(200);
-                let a = pool[lo + rnd(k - lo)];
-                let b = pool[lo + rnd(k - lo)];
-                let v = match rnd(4) {
-                    0 if i % 7 == 0 => p.mul(a, b),
-                    1 => p.sub(a, b),
-                    2 => {
-                        let c = p.num((i % 100) as f64 * 0.1);
-                        p.mul(c, a)
-                    }
-                    _ => p.add(a, b),
-                };
-                pool.push(v);
-            }
-            for v in pool.iter().rev().take(50) {
-                p.output(*v);
-            }
-            time_it(&format!("dag {n}"), Module::single(p.circuit));
-            let mut p = Program::new();
-            let xs: Vec<_> = (0..n / 2).map(|_| p.secret()).collect();
-            let mut r = xs[0];
-            for w in xs[1..].chunks(2) {
-                r = p.mul(r, w[0]);
-                if let Some(b) = w.get(1) {
-                    r = p.add(r, *b);
-                }
-            }
-            time_it(&format!("recurrence {n}"), p.done(r));
-            let mut p = Program::new();
-            let xs: Vec<_> = (0..n).map(|_| p.secret()).collect();
-            let r = xs[1..].iter().fold(xs[0], |r, x| p.mul(r, *x));
-            time_it(&format!("product {n}"), p.done(r));
-            let mut p = Program::new();
-            let mut r = p.num(0.0);
-            for _ in 0..n / 20 {
-                let x = p.secret();
-                let mut y = p.num(0.3);
-                for k in 0..8 {
-                    y = p.mul(y, x);
-                    let c = p.num(0.1 * k as f64);
-                    y = p.add(y, c);
-                }
-                r = p.add(r, y);
-            }
-            time_it(&format!("horner {n}"), p.done(r));
-        }
-    }
-
-    fn time_it(name: &str, module: Module<Tensor>) {
-        let start = Instant::now();
-        let (c, reports) = optimize(&module, &Options::default(), None).expect("compiles");
-        println!("{name}: {:?}, {:?}", start.elapsed(), cost::cost(&c));
-        for r in reports {
-            println!("   {r}");
-        }
     }
 }

@@ -61,14 +61,14 @@ enum Kind {
     Other,
 }
 
-/// Rebuilds every tree of sums and of products.
-pub fn balance(circuit: &Circuit<Tensor>, key: Key) -> Circuit<Tensor> {
+/// Rebuilds every tree of sums and of products. `None` when nothing may be moved.
+pub fn balance(circuit: &Circuit<Tensor>, key: Key) -> Option<Circuit<Tensor>> {
     if circuit.meta.keep {
-        return circuit.clone();
+        return None;
     }
     let facts = cost::facts(circuit);
     let roles = roles(circuit, &facts);
-    sweep_some(circuit, Simplify::All, |build, id, node, operands, map| {
+    let out = sweep_some(circuit, Simplify::All, |build, id, node, operands, map| {
         if roles[id.index()] != Role::Root {
             return None;
         }
@@ -85,7 +85,8 @@ pub fn balance(circuit: &Circuit<Tensor>, key: Key) -> Circuit<Tensor> {
             Kind::Product | Kind::Scaled => tree.product(build, id),
             Kind::Negated | Kind::Other => build.push(node.op.clone(), operands, node.span),
         })
-    })
+    });
+    Some(out)
 }
 
 fn kind(circuit: &Circuit<Tensor>, facts: &[Fact], id: NodeId) -> Kind {
@@ -734,9 +735,9 @@ mod tests {
     fn balanced(p: Program) -> Circuit<Tensor> {
         let before = simplify(&p.circuit, Simplify::All);
         assert_same(&p.circuit, &before);
-        let after = balance(&before, by_levels);
+        let after = balance(&before, by_levels).expect("nothing is kept");
         assert_same(&p.circuit, &after);
-        let again = balance(&after, by_levels);
+        let again = balance(&after, by_levels).expect("nothing is kept");
         assert_eq!(
             fingerprint(&after),
             fingerprint(&again),

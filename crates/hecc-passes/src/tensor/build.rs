@@ -55,9 +55,15 @@ struct Chain {
 impl Build {
     /// A builder for a circuit with the interface of `like`.
     pub fn like(like: &Circuit<Tensor>, simplify: Simplify) -> Build {
+        let nodes = like.graph.len();
         Build {
-            inner: Builder::new(like.name.clone(), like.inputs.clone(), like.meta.clone()),
-            facts: Vec::new(),
+            inner: Builder::with_capacity(
+                like.name.clone(),
+                like.inputs.clone(),
+                like.meta.clone(),
+                nodes,
+            ),
+            facts: Vec::with_capacity(nodes),
             simplify,
             writes: FxHashMap::default(),
             chains: Vec::new(),

@@ -46,17 +46,23 @@ pub fn within(circuit: &Circuit<Tensor>, limit: usize) -> Result<(), Box<Diagnos
     ))
 }
 
-/// Expands every power and polynomial as written.
-pub fn expand_as_written(circuit: &Circuit<Tensor>) -> Circuit<Tensor> {
-    sweep(
-        circuit,
-        Simplify::Structure,
-        |build, _, node, operands| match &node.op {
-            TensorOp::Pow(n) => power_chain(build, operands[0], *n, node.span),
-            TensorOp::Poly(p) => horner(build, operands[0], p, node.span),
-            op => build.push(op.clone(), operands, node.span),
-        },
-    )
+/// Expands every power and polynomial as written. `None` when there is none.
+pub fn expand_as_written(circuit: &Circuit<Tensor>) -> Option<Circuit<Tensor>> {
+    let graph = &circuit.graph;
+    let any = graph
+        .ids()
+        .any(|id| matches!(graph.op(id), TensorOp::Pow(_) | TensorOp::Poly(_)));
+    any.then(|| {
+        sweep(
+            circuit,
+            Simplify::Structure,
+            |build, _, node, operands| match &node.op {
+                TensorOp::Pow(n) => power_chain(build, operands[0], *n, node.span),
+                TensorOp::Poly(p) => horner(build, operands[0], p, node.span),
+                op => build.push(op.clone(), operands, node.span),
+            },
+        )
+    })
 }
 
 /// x·x·…·x from left to right.

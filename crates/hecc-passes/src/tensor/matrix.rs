@@ -64,15 +64,16 @@ const SLOTS: usize = 4096;
 const MONIC: f64 = 1024.0;
 
 /// Rewrites critical values once: with products of matrices if the work stays within the limit,
-/// else without.
+/// else without. `None` when there is nothing to do.
 pub fn matrix(
     circuit: &Circuit<Tensor>,
     key: Key,
     shallow: bool,
     work_limit: f64,
-) -> Circuit<Tensor> {
-    if circuit.meta.keep {
-        return circuit.clone();
+) -> Option<Circuit<Tensor>> {
+    let graph = &circuit.graph;
+    if circuit.meta.keep || !graph.ids().any(|id| across(graph.op(id))) {
+        return None;
     }
     let sunk = sink(circuit);
     let circuit = sunk.as_ref().unwrap_or(circuit);
@@ -103,12 +104,20 @@ pub fn matrix(
                 .then(|| affordable(Growth::Products, both))
                 .flatten();
             return match wide {
-                Some((wide, better, _)) if better < rank => wide,
-                _ => out,
+                Some((wide, better, _)) if better < rank => Some(wide),
+                _ => Some(out),
             };
         }
     }
-    circuit.clone()
+    sunk
+}
+
+/// Whether an operation sums over an axis or repeats along one.
+fn across(op: &TensorOp) -> bool {
+    matches!(
+        op,
+        TensorOp::MatMul | TensorOp::Sum(_) | TensorOp::Broadcast(_)
+    )
 }
 
 /// How large a product may be.
@@ -222,13 +231,7 @@ fn rewrite(
         vec![false; graph.len()]
     };
     let critical = |id: NodeId| late_first[id.index()] || late_second[id.index()];
-    let crosses = |id: NodeId| {
-        facts[id.index()].secret
-            && matches!(
-                graph.op(id),
-                TensorOp::MatMul | TensorOp::Sum(_) | TensorOp::Broadcast(_)
-            )
-    };
+    let crosses = |id: NodeId| facts[id.index()].secret && across(graph.op(id));
     if !graph.ids().any(|id| critical(id) && crosses(id)) {
         return None;
     }

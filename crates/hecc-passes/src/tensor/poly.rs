@@ -55,8 +55,8 @@ struct Shape1 {
 /// Coefficients, constant first; `None` is zero.
 type Dense = Vec<Option<NodeId>>;
 
-/// Recognises and re-emits every polynomial.
-pub fn polynomials(circuit: &Circuit<Tensor>, key: Key) -> Circuit<Tensor> {
+/// Recognises and re-emits every polynomial. `None` when there is none.
+pub fn polynomials(circuit: &Circuit<Tensor>, key: Key) -> Option<Circuit<Tensor>> {
     let facts = cost::facts(circuit);
     let shapes = recognise(circuit, &facts);
     let magnitude = magnitudes(circuit);
@@ -78,6 +78,10 @@ pub fn polynomials(circuit: &Circuit<Tensor>, key: Key) -> Circuit<Tensor> {
         uses[id.index()] += 1;
         root[id.index()] |= shapes[id.index()].is_some_and(|s| s.degree >= 2);
     }
+    let given = |id: NodeId| matches!(graph.op(id), TensorOp::Poly(_));
+    if circuit.meta.keep || !graph.ids().any(|id| root[id.index()] || given(id)) {
+        return None;
+    }
     for id in graph.ids().rev() {
         wanted[id.index()] |= root[id.index()];
         if !wanted[id.index()] {
@@ -92,9 +96,9 @@ pub fn polynomials(circuit: &Circuit<Tensor>, key: Key) -> Circuit<Tensor> {
     }
     let mut dense: FxHashMap<NodeId, Dense> = FxHashMap::default();
     let mut map: Vec<NodeId> = vec![NodeId(u32::MAX); graph.len()];
-    sweep(circuit, Simplify::All, |build, id, node, operands| {
+    let out = sweep(circuit, Simplify::All, |build, id, node, operands| {
         let plain = match &node.op {
-            TensorOp::Poly(p) if !node.keep && !circuit.meta.keep => emit_poly(
+            TensorOp::Poly(p) if !node.keep => emit_poly(
                 build,
                 operands[0],
                 p,
@@ -105,7 +109,7 @@ pub fn polynomials(circuit: &Circuit<Tensor>, key: Key) -> Circuit<Tensor> {
             op => build.push(op.clone(), operands, node.span),
         };
         map[id.index()] = plain;
-        if circuit.meta.keep || !wanted[id.index()] {
+        if !wanted[id.index()] {
             return plain;
         }
         let Some(shape) = shapes[id.index()] else {
@@ -127,7 +131,8 @@ pub fn polynomials(circuit: &Circuit<Tensor>, key: Key) -> Circuit<Tensor> {
         dense.insert(id, coefficients);
         map[id.index()] = result;
         result
-    })
+    });
+    Some(out)
 }
 
 /// What is compared: the key, the level with nothing pending, products.
@@ -1133,10 +1138,10 @@ mod tests {
 
     fn done(p: &Program) -> Circuit<Tensor> {
         let before = simplify(&p.circuit, Simplify::All);
-        let before = balance(&before, by_levels);
-        let after = polynomials(&before, by_levels);
+        let before = balance(&before, by_levels).expect("nothing is kept");
+        let after = polynomials(&before, by_levels).unwrap_or(before);
         assert_same(&p.circuit, &after);
-        let again = polynomials(&after, by_levels);
+        let again = polynomials(&after, by_levels).unwrap_or_else(|| after.clone());
         assert_same(&p.circuit, &again);
         assert_eq!(fingerprint(&again), fingerprint(&after));
         after

@@ -32,6 +32,10 @@ use super::cost::{self, Fact};
 const WIDTH: usize = 3;
 /// Keys further apart than this are not put into one tree.
 const SPREAD: u32 = 2000;
+/// How often a value is walked over in vain, by each of the [`REACHES`].
+const VAIN: u8 = 4;
+/// How much earlier than the latest operand of a sum another may arrive to be followed, too.
+const REACHES: [u32; 4] = [0, 1, 2, 4];
 
 /// One step: a value in terms of earlier ones.
 #[derive(Clone, Copy, Debug)]
@@ -111,21 +115,8 @@ struct Chain {
 }
 
 /// Rewrites the critical chains once, within a limit of work: where the least depth is too dear,
-/// values may come later than they could.
-pub fn scan(circuit: &Circuit<Tensor>, key: Key, work_limit: f64) -> Circuit<Tensor> {
-    for late in [0, 1, 2, 4, 8] {
-        let Some(out) = scan_within(circuit, key, late) else {
-            break;
-        };
-        if cost::cost(&out).work <= work_limit {
-            return out;
-        }
-    }
-    circuit.clone()
-}
-
-/// Rewrites the critical chains once; values may come `late` levels after the least.
-fn scan_within(circuit: &Circuit<Tensor>, key: Key, late: u32) -> Option<Circuit<Tensor>> {
+/// values may come later than they could. `None` when there is nothing to gain.
+pub fn scan(circuit: &Circuit<Tensor>, key: Key, work_limit: f64) -> Option<Circuit<Tensor>> {
     if circuit.meta.keep {
         return None;
     }
@@ -134,6 +125,14 @@ fn scan_within(circuit: &Circuit<Tensor>, key: Key, late: u32) -> Option<Circuit
     if chains.is_empty() {
         return None;
     }
+    [0, 1, 2, 4, 8]
+        .into_iter()
+        .map(|late| rebuild(circuit, &chains, key, late))
+        .find(|out| cost::cost(out).work <= work_limit)
+}
+
+/// Rewrites chains; values may come `late` levels after the least.
+fn rebuild(circuit: &Circuit<Tensor>, chains: &[Chain], key: Key, late: u32) -> Circuit<Tensor> {
     let mut of: FxHashMap<NodeId, usize> = FxHashMap::default();
     for (i, chain) in chains.iter().enumerate() {
         for step in &chain.steps {
@@ -141,35 +140,31 @@ fn scan_within(circuit: &Circuit<Tensor>, key: Key, late: u32) -> Option<Circuit
         }
     }
     let mut built: Vec<Built> = chains.iter().map(|_| Built::default()).collect();
-    Some(sweep_some(
-        circuit,
-        Simplify::All,
-        |build, id, node, operands, map| {
-            let Some(&i) = of.get(&id) else {
-                return Some(build.push(node.op.clone(), operands, node.span));
-            };
-            let chain = &chains[i];
-            if id != chain.end && !chain.external.contains(&id) {
-                return None;
+    sweep_some(circuit, Simplify::All, |build, id, node, operands, map| {
+        let Some(&i) = of.get(&id) else {
+            return Some(build.push(node.op.clone(), operands, node.span));
+        };
+        let chain = &chains[i];
+        if id != chain.end && !chain.external.contains(&id) {
+            return None;
+        }
+        let mut tree = Tree {
+            circuit,
+            chain,
+            build,
+            map,
+            key,
+            span: node.span,
+            built: &mut built[i],
+        };
+        if id != chain.end || late > 0 {
+            let by = chain.deadlines.get(&id).map_or(0, |d| d + late);
+            if let Some(value) = tree.next(id, by) {
+                return Some(value);
             }
-            let mut tree = Tree {
-                circuit,
-                chain,
-                build,
-                map,
-                key,
-                span: node.span,
-                built: &mut built[i],
-            };
-            if id != chain.end || late > 0 {
-                let by = chain.deadlines.get(&id).map_or(0, |d| d + late);
-                if let Some(value) = tree.next(id, by) {
-                    return Some(value);
-                }
-            }
-            Some(tree.value(id))
-        },
-    ))
+        }
+        Some(tree.value(id))
+    })
 }
 
 /// One number to compare by; the first part of a key.
@@ -184,6 +179,9 @@ struct Finder<'a> {
     facts: &'a [Fact],
     key: Key,
     assigned: Vec<bool>,
+    /// From how many values each was walked over and not taken into a chain: so that the walks
+    /// together stay linear.
+    vain: Vec<u8>,
 }
 
 fn find(circuit: &Circuit<Tensor>, facts: &[Fact], key: Key) -> Vec<Chain> {
@@ -214,11 +212,10 @@ fn find(circuit: &Circuit<Tensor>, facts: &[Fact], key: Key) -> Vec<Chain> {
         facts,
         key,
         assigned: vec![false; graph.len()],
+        vain: vec![0; graph.len()],
     };
     let mut chains: Vec<Chain> = Vec::new();
     let mut goal = 0;
-    // Looking is bounded: what was walked in vain is not walked for ever.
-    let mut budget = 16 * graph.len() + 1024;
     for id in graph.ids().rev() {
         let critical = live[id.index()]
             && facts[id.index()].secret
@@ -227,13 +224,23 @@ fn find(circuit: &Circuit<Tensor>, facts: &[Fact], key: Key) -> Vec<Chain> {
         if !critical || finder.assigned[id.index()] {
             continue;
         }
+        let mut walks: Vec<Vec<Step>> = Vec::new();
+        for reach in REACHES {
+            let steps = finder.walk(id, reach);
+            // The same values may be walked over with more operands of a sum followed.
+            let way = |s: &Step| (s.value, s.kind.follows());
+            let known = |w: &Vec<Step>| w.iter().map(way).eq(steps.iter().map(way));
+            if !walks.iter().any(known) {
+                walks.push(steps);
+            }
+        }
         let mut best: Option<(u32, Chain)> = None;
-        for reach in [0, 1, 2, 4] {
-            let steps = finder.walk(id, reach, &mut budget);
-            let Some(steps) = steps else {
-                continue;
-            };
+        for steps in walks.iter().filter(|steps| finder.hopeful(steps)) {
+            let even = steps.iter().all(|s| s.width == steps[0].width);
             for narrow in [true, false] {
+                if even && !narrow {
+                    continue;
+                }
                 let chain = finder.group(steps.clone(), id, &users, narrow);
                 let arrival = finder.estimate(&chain);
                 if arrival < best.as_ref().map_or(rank_of(id), |b| b.0) {
@@ -247,6 +254,13 @@ fn find(circuit: &Circuit<Tensor>, facts: &[Fact], key: Key) -> Vec<Chain> {
                 finder.assigned[step.value.index()] = true;
             }
             chains.push(chain);
+        }
+        let mut walked: Vec<NodeId> = walks.iter().flatten().map(|s| s.value).collect();
+        walked.sort_unstable();
+        walked.dedup();
+        for v in walked {
+            finder.vain[v.index()] =
+                finder.vain[v.index()].saturating_add(u8::from(!finder.assigned[v.index()]));
         }
     }
     for chain in &mut chains {
@@ -277,6 +291,7 @@ impl Finder<'_> {
         let node = self.circuit.graph.node(id);
         !node.keep
             && !self.assigned[id.index()]
+            && self.vain[id.index()] < VAIN
             && self.facts[id.index()].secret
             && matches!(
                 node.op,
@@ -286,16 +301,15 @@ impl Finder<'_> {
 
     /// Follows what arrives last, from the end downwards. Operands of sums that arrive at most
     /// `reach` earlier than the latest are followed too, up to [`WIDTH`] values.
-    fn walk(&self, end: NodeId, reach: u32, budget: &mut usize) -> Option<Vec<Step>> {
+    fn walk(&self, end: NodeId, reach: u32) -> Vec<Step> {
         let graph = &self.circuit.graph;
         let mut steps: Vec<Step> = Vec::new();
         let mut front: Vec<NodeId> = vec![end];
         // The front is small and kept sorted; the last value is the newest.
         while let Some(&value) = front.last() {
-            if !self.expandable(value) || *budget == 0 {
+            if !self.expandable(value) {
                 break;
             }
-            *budget -= 1;
             let operands = graph.operands(value);
             let rank_at = |i: usize| self.rank_of(operands[i]);
             let secret = |i: usize| self.facts[operands[i].index()].secret;
@@ -381,11 +395,23 @@ impl Finder<'_> {
         while steps.last().is_some_and(|s| !s.kind.multiplies()) {
             steps.pop();
         }
-        if steps.len() < 2 {
-            return None;
-        }
         steps.reverse();
-        Some(steps)
+        steps
+    }
+
+    /// Whether steps could arrive earlier than they do: a chain takes a level at least after what
+    /// it starts from.
+    fn hopeful(&self, steps: &[Step]) -> bool {
+        let (Some(last), true) = (steps.last(), steps.len() > 1) else {
+            return false;
+        };
+        let inside: FxHashSet<NodeId> = steps.iter().map(|s| s.value).collect();
+        let start = steps
+            .iter()
+            .flat_map(|s| s.kind.follows())
+            .filter(|o| !inside.contains(o));
+        let base = start.map(|o| self.rank_of(o)).max().unwrap_or(0);
+        self.rank_of(last.value) > base + 1
     }
 
     /// Cuts a chain into groups in which no two coefficients are multiplied; with `narrow` only
@@ -1005,7 +1031,7 @@ mod tests {
 
     fn done(p: &Program) -> Circuit<Tensor> {
         let before = simplify(&p.circuit, Simplify::All);
-        let after = scan(&before, by_levels, f64::INFINITY);
+        let after = scan(&before, by_levels, f64::INFINITY).expect("there is a chain");
         assert_same(&p.circuit, &after);
         after
     }
