@@ -936,7 +936,7 @@ fn depth_first(circuit: &Circuit<Ckks>, tasks: &[Task], producer: &[u32]) -> Vec
             let mut list: Vec<u32> = Vec::with_capacity(task.reads.len());
             for id in &task.reads {
                 let p = producer[id.index()];
-                if !list.contains(&p) || list.len() > 64 {
+                if list.len() > 64 || !list.contains(&p) {
                     list.push(p);
                 }
             }
